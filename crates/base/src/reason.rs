@@ -1,0 +1,104 @@
+//! Stable reasons for a failed request, and whom to blame for it.
+
+use std::fmt;
+
+/// Who caused a failure (Pingora's split: it decides what is logged, counted and retried).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The peer that called us.
+    Downstream,
+    /// The peer that we called.
+    Upstream,
+    /// This proxy, or its configuration.
+    Local,
+}
+
+/// Why a proxy answered a request itself. The text form is stable: logs, headers and `tulle why` use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The request could not be parsed, or broke a rule of its protocol.
+    BadRequest,
+    /// The request's headers are larger than the limit.
+    HeadersTooLarge,
+    /// No route matches the request.
+    NoRoute,
+    /// The route names a cluster that is not there.
+    NoCluster,
+    /// The cluster has no endpoint that can be used.
+    NoHealthyUpstream,
+    /// The connection to the upstream could not be made.
+    ConnectFailed,
+    /// The TLS handshake with the upstream failed.
+    UpstreamTls,
+    /// The upstream closed or reset the connection before it answered.
+    UpstreamReset,
+    /// The upstream's answer broke HTTP.
+    UpstreamProtocol,
+    /// The upstream took longer than the route's timeout.
+    Timeout,
+    /// A policy denied the request.
+    PolicyDenied,
+    /// The client went away.
+    DownstreamReset,
+    /// The proxy is shutting down.
+    Draining,
+}
+
+impl Reason {
+    /// The stable text form.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Reason::BadRequest => "bad-request",
+            Reason::HeadersTooLarge => "headers-too-large",
+            Reason::NoRoute => "no-route",
+            Reason::NoCluster => "no-cluster",
+            Reason::NoHealthyUpstream => "no-healthy-upstream",
+            Reason::ConnectFailed => "connect-failed",
+            Reason::UpstreamTls => "upstream-tls",
+            Reason::UpstreamReset => "upstream-reset",
+            Reason::UpstreamProtocol => "upstream-protocol",
+            Reason::Timeout => "timeout",
+            Reason::PolicyDenied => "policy-denied",
+            Reason::DownstreamReset => "downstream-reset",
+            Reason::Draining => "draining",
+        }
+    }
+
+    /// Envoy's short response flag for the access log; `-` where Envoy sets none.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Reason::BadRequest => "DPE",
+            Reason::NoRoute => "NR",
+            Reason::NoCluster => "NC",
+            Reason::NoHealthyUpstream => "UH",
+            Reason::ConnectFailed | Reason::UpstreamTls => "UF",
+            Reason::UpstreamReset => "UC",
+            Reason::UpstreamProtocol => "UPE",
+            Reason::Timeout => "UT",
+            Reason::DownstreamReset => "DC",
+            Reason::HeadersTooLarge | Reason::PolicyDenied | Reason::Draining => "-",
+        }
+    }
+
+    /// Who caused it.
+    pub const fn blame(self) -> Blame {
+        match self {
+            Reason::BadRequest | Reason::HeadersTooLarge | Reason::DownstreamReset | Reason::PolicyDenied => {
+                Blame::Downstream
+            }
+            Reason::NoRoute | Reason::NoCluster | Reason::Draining => Blame::Local,
+            Reason::NoHealthyUpstream
+            | Reason::ConnectFailed
+            | Reason::UpstreamTls
+            | Reason::UpstreamReset
+            | Reason::UpstreamProtocol
+            | Reason::Timeout => Blame::Upstream,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}

@@ -1,0 +1,2 @@
+//! tulled
+fn main() {}

@@ -1,0 +1,2 @@
+//! tulle-proxy
+fn main() {}
