@@ -1,1 +1,1 @@
-//! control
+//! The control plane: source, store, push, serve.
