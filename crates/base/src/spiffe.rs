@@ -16,7 +16,9 @@ pub struct Spiffe {
 
 /// Why a text is not the SPIFFE id of a workload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{value}\" is not the SPIFFE id of a workload: {reason}; expected spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT")]
+#[error(
+    "\"{value}\" is not the SPIFFE id of a workload: {reason}; expected spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT"
+)]
 pub struct SpiffeError {
     /// The text, cut to 256 characters.
     pub value: String,
@@ -73,14 +75,17 @@ impl FromStr for Spiffe {
         if ns != "ns" || sa != "sa" || parts.next().is_some() {
             return Err(fail("the path is not /ns/NAMESPACE/sa/SERVICE_ACCOUNT"));
         }
-        let domain_ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+        let domain_ok =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
         if trust_domain.is_empty() || trust_domain.len() > 255 || !trust_domain.chars().all(domain_ok) {
             return Err(fail("the trust domain has characters other than a-z, 0-9, '.', '-' and '_'"));
         }
         for segment in [namespace, service_account] {
             let segment_ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
             if segment.is_empty() || segment == "." || segment == ".." || !segment.chars().all(segment_ok) {
-                return Err(fail("a path segment is empty, a dot segment, or has a character outside a-z A-Z 0-9 . - _"));
+                return Err(fail(
+                    "a path segment is empty, a dot segment, or has a character outside a-z A-Z 0-9 . - _",
+                ));
             }
         }
         Ok(Spiffe {
@@ -98,7 +103,10 @@ mod tests {
     #[test]
     fn reads_what_it_writes() {
         let id: Spiffe = "spiffe://cluster.local/ns/production/sa/payment".parse().unwrap();
-        assert_eq!((id.trust_domain(), id.namespace(), id.service_account()), ("cluster.local", "production", "payment"));
+        assert_eq!(
+            (id.trust_domain(), id.namespace(), id.service_account()),
+            ("cluster.local", "production", "payment")
+        );
         assert_eq!(id.to_string(), "spiffe://cluster.local/ns/production/sa/payment");
         assert_eq!(id.principal(), "cluster.local/ns/production/sa/payment");
     }

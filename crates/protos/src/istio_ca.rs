@@ -58,7 +58,10 @@ where
         &mut self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        self.inner.ready().await.map_err(|error| Status::unavailable(format!("certificate service: {}", error.into())))?;
+        self.inner
+            .ready()
+            .await
+            .map_err(|error| Status::unavailable(format!("certificate service: {}", error.into())))?;
         let codec = tonic_prost::ProstCodec::default();
         let path = http::uri::PathAndQuery::from_static(CREATE_CERTIFICATE);
         self.inner.unary(request, path, codec).await
@@ -99,7 +102,9 @@ impl<S> tonic::server::NamedService for IstioCertificateServiceServer<S> {
 
 struct CreateCertificate<S>(Arc<S>);
 
-impl<S: IstioCertificateService> tonic::server::UnaryService<IstioCertificateRequest> for CreateCertificate<S> {
+impl<S: IstioCertificateService> tonic::server::UnaryService<IstioCertificateRequest>
+    for CreateCertificate<S>
+{
     type Response = IstioCertificateResponse;
     type Future = BoxFuture<Response<Self::Response>, Status>;
 
