@@ -1,1 +1,2 @@
 //! The data plane: from an accepted connection to the access log, in the order of `docs/life-of-a-request.md`.
+pub mod http;

@@ -1,0 +1,54 @@
+//! What a codec calls for every request.
+
+use std::rc::Rc;
+
+use super::body::Body;
+use super::head::{RequestHead, ResponseHead};
+
+pub use futures_util::future::LocalBoxFuture;
+
+/// Answers requests. One handler serves all requests of a connection, one after the other on HTTP/1.
+pub trait Handler {
+    /// Answers one request.
+    ///
+    /// The body of the request is read from the client only as it is polled; it may outlive the returned future (the
+    /// response's body then drives the rest of the upload). Dropping it unread is legal: the codec drains a little or
+    /// closes the connection. The future is dropped when the client goes away.
+    fn handle<'a>(
+        &'a self,
+        head: RequestHead,
+        body: Body,
+        sink: Informational,
+    ) -> LocalBoxFuture<'a, (ResponseHead, Body)>;
+}
+
+/// Takes interim responses on behalf of a codec.
+pub trait InformationalSink {
+    /// Queues a 1xx head for the client.
+    fn send(&self, head: ResponseHead);
+}
+
+/// Where a handler puts interim (1xx) responses, other than `100 Continue`, which each hop answers itself.
+#[derive(Clone, Default)]
+pub struct Informational {
+    sink: Option<Rc<dyn InformationalSink>>,
+}
+
+impl Informational {
+    /// A sink that a codec provides.
+    pub fn new(sink: Rc<dyn InformationalSink>) -> Self {
+        Informational { sink: Some(sink) }
+    }
+
+    /// For clients that cannot take interim responses (HTTP/1.0): sends go nowhere (RFC 9110, section 15.2).
+    pub const fn none() -> Self {
+        Informational { sink: None }
+    }
+
+    /// Sends a 1xx head to the client, before the final response.
+    pub fn send(&self, head: ResponseHead) {
+        if let Some(sink) = &self.sink {
+            sink.send(head);
+        }
+    }
+}
