@@ -11,3 +11,4 @@ pub use prost::Message;
 pub mod any;
 pub mod istio;
 pub mod istio_ca;
+pub mod json;
