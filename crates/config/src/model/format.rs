@@ -1,0 +1,112 @@
+//! Envoy's substitution format (`%OPERATOR(ARGUMENT):LENGTH%`), parsed: used by access logs and by added headers.
+
+use std::sync::Arc;
+
+/// A parsed format string.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Format {
+    /// Pieces in order.
+    pub tokens: Vec<Token>,
+}
+
+/// One piece of a format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// Text written as it is.
+    Literal(Arc<str>),
+    /// A value of the request, connection or proxy; `-` in an access log when there is none.
+    Operator {
+        /// Which value.
+        operator: Operator,
+        /// At most that many bytes of it.
+        max_length: Option<usize>,
+    },
+}
+
+/// The header that an operator reads: the first of the two that the message has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderSource {
+    /// Name in lower case; may be a pseudo header.
+    pub name: Arc<str>,
+    /// Second choice (`%REQ(FIRST?SECOND)%`), in lower case.
+    pub alternative: Option<Arc<str>>,
+}
+
+/// A value that a format can name. Names as in Envoy's substitution formatter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operator {
+    /// When the request began. The argument is a strftime format; `None` means `2006-01-02T15:04:05.000Z`.
+    StartTime(Option<Arc<str>>),
+    /// `HTTP/1.0`, `HTTP/1.1`, `HTTP/2`.
+    Protocol,
+    /// A request header.
+    Request(HeaderSource),
+    /// A response header.
+    Response(HeaderSource),
+    /// A response trailer.
+    Trailer(HeaderSource),
+    /// HTTP status; `0` when none was sent.
+    ResponseCode,
+    /// Why the proxy answered so (`via_upstream`, `route_not_found`).
+    ResponseCodeDetails,
+    /// Short flags (`UH`, `NR`, `-`).
+    ResponseFlags,
+    /// Long flags (`NoHealthyUpstream`).
+    ResponseFlagsLong,
+    /// Why the connection was closed (RBAC on L4).
+    ConnectionTerminationDetails,
+    /// Why the upstream's TLS failed.
+    UpstreamTransportFailureReason,
+    /// Body bytes received from downstream.
+    BytesReceived,
+    /// Body bytes sent to downstream.
+    BytesSent,
+    /// Milliseconds from the first byte in to the last byte out.
+    Duration,
+    /// Milliseconds until the last byte of the request was received.
+    RequestDuration,
+    /// Milliseconds until the first byte of the upstream's response.
+    ResponseDuration,
+    /// Milliseconds between first byte from upstream and last byte to downstream.
+    ResponseTxDuration,
+    /// `ip:port` of the chosen host.
+    UpstreamHost,
+    /// Name of the upstream cluster.
+    UpstreamCluster,
+    /// Our address of the upstream connection.
+    UpstreamLocalAddress,
+    /// The address that the downstream connected to.
+    DownstreamLocalAddress,
+    /// The same without the port.
+    DownstreamLocalAddressWithoutPort,
+    /// Only its port.
+    DownstreamLocalPort,
+    /// The downstream's address, from `x-forwarded-for` when that is trusted.
+    DownstreamRemoteAddress,
+    /// The same without the port.
+    DownstreamRemoteAddressWithoutPort,
+    /// The address of the connection itself.
+    DownstreamDirectRemoteAddress,
+    /// The same without the port.
+    DownstreamDirectRemoteAddressWithoutPort,
+    /// SNI of the downstream's TLS.
+    RequestedServerName,
+    /// Name of the route.
+    RouteName,
+    /// Name of the virtual host.
+    VirtualHostName,
+    /// URI SANs of the peer's certificate.
+    DownstreamPeerUriSan,
+    /// URI SANs of our own certificate.
+    DownstreamLocalUriSan,
+    /// Subject of the peer's certificate.
+    DownstreamPeerSubject,
+    /// Negotiated TLS version of the downstream connection.
+    DownstreamTlsVersion,
+    /// Attempts made upstream.
+    UpstreamRequestAttemptCount,
+    /// An environment variable, read when the configuration is applied.
+    Environment(Arc<str>),
+    /// The proxy's host name.
+    Hostname,
+}

@@ -1,0 +1,57 @@
+//! The proxy's own plain, immutable configuration: no protobuf type, everything parsed, compiled and defaulted.
+//!
+//! Every type is cheap to share (`Arc`) and comparable: a push whose resource equals the old one keeps the old one's
+//! runtime state (pools, health). Durations are resolved: `None` means "no limit".
+
+pub mod access_log;
+pub mod address;
+pub mod bootstrap;
+pub mod cluster;
+pub mod domain_index;
+pub mod endpoint;
+pub mod filter;
+pub mod format;
+pub mod header_operation;
+pub mod http_connection_manager;
+pub mod listener;
+pub mod matcher;
+pub mod rbac;
+pub mod regex;
+pub mod route;
+pub mod tcp_proxy;
+pub mod tls;
+pub mod value;
+
+pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink};
+pub use address::Address;
+pub use bootstrap::{Admin, AdsConfig, AdsProtocol, Bootstrap, Identity, Node};
+pub use cluster::{
+    Cluster, Discovery, HttpProtocol, LbPolicy, TcpKeepalive, TransportSocket, TransportSocketMatch,
+    UpstreamHttpOptions,
+};
+pub use domain_index::DomainIndex;
+pub use endpoint::{Endpoint, Health, LoadAssignment, Locality, LocalityEndpoints};
+pub use filter::{HttpFilter, HttpFilterKind, PeerMetadataFilter, RouterFilter, StatsFilter};
+pub use format::{Format, HeaderSource, Operator, Token};
+pub use header_operation::{HeaderAction, HeaderAdd, HeaderOperations};
+pub use http_connection_manager::{
+    ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores, Http1Options,
+    HttpConnectionManager, RouteSource, ServerHeader, StripPort, Upgrade,
+};
+pub use listener::{
+    Direction, FilterChain, FilterChainMatch, Listener, ListenerFilter, NetworkFilter, SourceType,
+};
+pub use matcher::{HeaderMatch, HeaderMatcher, QueryMatcher, StringMatch, StringMatcher};
+pub use rbac::{CidrRange, Permission, Policy, Principal, RbacAction, RbacFilter, RbacRules};
+pub use regex::{Regex, RegexError};
+pub use route::{
+    ClusterSpecifier, DirectResponse, Forward, HashPolicy, HostRewrite, PathMatch, PathRewrite, Redirect,
+    RequireTls, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    WeightedCluster, WeightedClusters,
+};
+pub use tcp_proxy::{TcpCluster, TcpProxy};
+pub use tls::{
+    CertificateSource, DownstreamTls, PrivateKey, Roots, SanMatcher, SanType, TlsParameters, TlsVersion,
+    TrustSource, UpstreamTls,
+};
+pub use value::Value;
