@@ -22,8 +22,6 @@ pub struct Cluster {
     pub transport_socket_matches: Vec<TransportSocketMatch>,
     /// HTTP rules.
     pub http: UpstreamHttpOptions,
-    /// Read buffer limit of a connection in bytes (1 MiB by default).
-    pub per_connection_buffer_limit_bytes: u32,
     /// TCP keepalive on upstream connections; `None` leaves it off.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `metadata.filter_metadata`: `istio` holds the services that the labels of metrics are taken from.

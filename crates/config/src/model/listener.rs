@@ -1,6 +1,6 @@
 //! A listener and its filter chains.
 
-use super::{AccessLog, Address, CidrRange, DownstreamTls, HttpConnectionManager, RbacFilter, TcpProxy};
+use super::{Address, CidrRange, DownstreamTls, HttpConnectionManager, RbacFilter, TcpProxy};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,12 +25,8 @@ pub struct Listener {
     pub filter_chains: Vec<FilterChain>,
     /// Used when no chain matches; without it the connection is closed.
     pub default_filter_chain: Option<Arc<FilterChain>>,
-    /// Read buffer limit of a connection in bytes (1 MiB by default).
-    pub per_connection_buffer_limit_bytes: u32,
     /// Accept queue; `None` leaves the system's.
     pub tcp_backlog_size: Option<u32>,
-    /// Logs of connections that no chain took.
-    pub access_log: Vec<AccessLog>,
 }
 
 /// To or from the workload.

@@ -45,9 +45,8 @@ pub use matcher::{HeaderMatch, HeaderMatcher, QueryMatcher, StringMatch, StringM
 pub use rbac::{CidrRange, Permission, Policy, Principal, RbacAction, RbacFilter, RbacRules};
 pub use regex::{Regex, RegexError};
 pub use route::{
-    ClusterSpecifier, DirectResponse, Forward, HashPolicy, HostRewrite, PathMatch, PathRewrite, Redirect,
-    RequireTls, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-    WeightedCluster, WeightedClusters,
+    ClusterSpecifier, DirectResponse, Forward, HostRewrite, PathMatch, PathRewrite, Redirect, Route,
+    RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster, WeightedClusters,
 };
 pub use tcp_proxy::{TcpCluster, TcpProxy};
 pub use tls::{

@@ -44,21 +44,6 @@ pub struct VirtualHost {
     pub include_request_attempt_count: bool,
     /// `x-envoy-attempt-count` is sent downstream.
     pub include_attempt_count_in_response: bool,
-    /// Plain HTTP is redirected.
-    pub require_tls: RequireTls,
-    /// Retry policy of routes without one.
-    pub retry_policy: Option<Arc<RetryPolicy>>,
-}
-
-/// `VirtualHost.TlsRequirementType`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequireTls {
-    /// No.
-    None,
-    /// Requests from outside.
-    ExternalOnly,
-    /// All requests.
-    All,
 }
 
 /// One route.
@@ -106,8 +91,6 @@ pub enum PathMatch {
     SeparatedPrefix(Arc<str>),
     /// The whole path matches.
     Regex(Regex),
-    /// Any `CONNECT` request.
-    Connect,
 }
 
 /// What a route does.
@@ -140,10 +123,6 @@ pub struct Forward {
     pub idle_timeout: Option<Option<Duration>>,
     /// Overrides the connection manager's stream duration; `Some(None)`: no limit.
     pub max_stream_duration: Option<Option<Duration>>,
-    /// Accepted and reported; not acted on in this line.
-    pub retry_policy: Option<Arc<RetryPolicy>>,
-    /// Accepted and reported; not acted on in this line.
-    pub hash_policy: Vec<HashPolicy>,
     /// Upgrades that override the connection manager's.
     pub upgrades: Vec<Upgrade>,
 }
@@ -245,30 +224,4 @@ pub struct DirectResponse {
     pub status: u16,
     /// Body; may be empty.
     pub body: Arc<[u8]>,
-}
-
-/// When a request is sent again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Conditions, Envoy's words: `connect-failure`, `5xx`, …
-    pub retry_on: Vec<Arc<str>>,
-    /// Attempts after the first one.
-    pub num_retries: u32,
-    /// Limit of one attempt; `None`: only the route's.
-    pub per_try_timeout: Option<Duration>,
-    /// For `retriable-status-codes`.
-    pub retriable_status_codes: Vec<u16>,
-}
-
-/// What a consistent hash is computed from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HashPolicy {
-    /// A header.
-    Header(Arc<str>),
-    /// A cookie.
-    Cookie(Arc<str>),
-    /// The source IP.
-    SourceIp,
-    /// A query parameter.
-    QueryParameter(Arc<str>),
 }

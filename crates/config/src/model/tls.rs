@@ -29,8 +29,8 @@ pub struct UpstreamTls {
     pub alpn: Vec<Arc<str>>,
     /// Our certificate; `None` sends none.
     pub certificate: Option<CertificateSource>,
-    /// What the upstream's certificate is verified with; `None` does not verify it (Envoy's default).
-    pub trust: Option<TrustSource>,
+    /// What the upstream's certificate is verified with. A configuration without is refused: nothing would be verified.
+    pub trust: TrustSource,
 }
 
 /// Versions.
