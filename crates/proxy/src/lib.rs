@@ -1,2 +1,5 @@
 //! The data plane: from an accepted connection to the access log, in the order of `docs/life-of-a-request.md`.
 pub mod http;
+pub mod identity;
+pub mod telemetry;
+pub mod tls;

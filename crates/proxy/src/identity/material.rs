@@ -1,0 +1,142 @@
+//! Key, chain and roots of one generation, and the checks before they are used.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base::Spiffe;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+
+use crate::tls::error::clock_text;
+use crate::tls::peer::Peer;
+use crate::tls::pem;
+use crate::tls::rules::PeerRules;
+
+/// An identity as it is issued and stored. Has no `Debug` form: it holds a private key.
+pub struct Material {
+    key_pem: String,
+    /// Leaf, then intermediates.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The trust bundle.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+/// An identity that passed its checks.
+pub struct Checked {
+    /// Chain and key.
+    pub key: Arc<CertifiedKey>,
+    /// What the leaf says.
+    pub own: Peer,
+    /// Whose it is.
+    pub spiffe: Spiffe,
+}
+
+impl Material {
+    /// From a key and the chain that a certificate service answered: one PEM text each, the leaf first, the root (or
+    /// several, as one bundle) last.
+    ///
+    /// # Errors
+    /// There is no leaf or no root, or a part is not PEM.
+    pub fn from_answer(key_pem: String, answer: &[String]) -> Result<Material, String> {
+        let Some((last, first)) = answer.split_last() else { return Err("the answer holds no certificate".to_owned()) };
+        if first.is_empty() {
+            return Err("the answer holds one element; expected the leaf first and the root last".to_owned());
+        }
+        let mut chain = Vec::new();
+        for part in first {
+            chain.extend(pem::certificates("answer", part.as_bytes()).map_err(|error| error.to_string())?);
+        }
+        let roots = pem::certificates("answer's root", last.as_bytes()).map_err(|error| error.to_string())?;
+        Ok(Material { key_pem, chain, roots })
+    }
+
+    /// From the text that [`Material::to_pem`] writes: key, chain, then the self-issued roots.
+    ///
+    /// # Errors
+    /// A part is missing or damaged.
+    pub fn from_pem(text: &[u8]) -> Result<Material, String> {
+        let key = PrivateKeyDer::from_pem_slice(text).map_err(|error| format!("no usable private key: {error}"))?;
+        let key = rcgen::KeyPair::try_from(&key).map_err(|error| format!("the private key is not usable: {error}"))?;
+        let all = pem::certificates("certificates", text).map_err(|error| error.reason)?;
+        let (mut chain, mut roots) = (Vec::new(), Vec::new());
+        for certificate in all {
+            let peer = Peer::parse(&certificate).map_err(|error| error.to_string())?;
+            if peer.is_ca && peer.subject == peer.issuer {
+                roots.push(certificate);
+            } else {
+                chain.push(certificate);
+            }
+        }
+        if chain.is_empty() || roots.is_empty() {
+            return Err(format!("{} certificates and {} roots; at least one of each is needed", chain.len(), roots.len()));
+        }
+        Ok(Material { key_pem: key.serialize_pem(), chain, roots })
+    }
+
+    /// One text with everything, for the state directory only.
+    pub fn to_pem(&self) -> String {
+        let mut text = self.key_pem.clone();
+        for certificate in self.chain.iter().chain(&self.roots) {
+            text.push_str("-----BEGIN CERTIFICATE-----\n");
+            let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate);
+            for line in encoded.as_bytes().chunks(64) {
+                text.push_str(&String::from_utf8_lossy(line));
+                text.push('\n');
+            }
+            text.push_str("-----END CERTIFICATE-----\n");
+        }
+        text
+    }
+
+    /// Checks that key and leaf belong together, that the chain leads to the roots at `now`, and that the leaf is
+    /// `expected`'s (when that is known).
+    ///
+    /// # Errors
+    /// Which of these does not hold; for the validity, with both times.
+    pub fn check(
+        &self,
+        provider: &CryptoProvider,
+        expected: Option<&Spiffe>,
+        now: SystemTime,
+    ) -> Result<Checked, String> {
+        let key = pem::private_key("private key", self.key_pem.as_bytes()).map_err(|error| error.to_string())?;
+        let key = pem::certified_key(provider, "identity", self.chain.clone(), key).map_err(|error| error.to_string())?;
+        let (leaf, between) = self.chain.split_first().ok_or("there is no leaf certificate")?;
+        let own = PeerRules { mesh: true, ..PeerRules::default() }.check(leaf).map_err(|error| error.to_string())?;
+        let spiffe = own.spiffe.clone().ok_or("the leaf has no SPIFFE id")?;
+        if let Some(expected) = expected.filter(|expected| **expected != spiffe) {
+            return Err(format!("the certificate is {spiffe}'s, and this workload is {expected}"));
+        }
+        let seconds = unix(now);
+        if now > own.not_after {
+            return Err(format!(
+                "the certificate of {spiffe} expired at {}, and this machine's clock says {}",
+                clock_text(unix(own.not_after)),
+                clock_text(seconds)
+            ));
+        }
+        if now < own.not_before {
+            return Err(format!(
+                "the certificate of {spiffe} is valid from {} on, and this machine's clock says {}",
+                clock_text(unix(own.not_before)),
+                clock_text(seconds)
+            ));
+        }
+        let roots = pem::roots("trust bundle", &self.roots).map_err(|error| error.to_string())?;
+        let parsed = ParsedCertificate::try_from(leaf).map_err(|error| error.to_string())?;
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let algorithms = provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, between, time, algorithms)
+            .map_err(|error| format!("the chain does not lead to its root: {error}"))?;
+        Ok(Checked { key, own, spiffe })
+    }
+}
+
+/// Seconds since the epoch; 0 before it.
+pub fn unix(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,13 @@
+//! The workload's identity: key, certificate and trust bundle, from the join token to the hourly renewal.
+//!
+//! The private key is made here and lives in this process's memory and in the state directory (0600), nowhere else.
+
+pub mod material;
+pub mod pin;
+pub mod renew;
+pub mod request;
+pub mod store;
+pub mod token;
+
+pub use renew::{Options, Status, keep};
+pub use request::Service;

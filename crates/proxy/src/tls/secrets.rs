@@ -1,0 +1,92 @@
+//! The workload's current certificate, key and trust bundle: what the SDS names `default` and `ROOTCA` stand for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwapOption;
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
+
+use super::peer::Peer;
+use super::pem;
+
+/// SDS name of the workload's own certificate and key.
+pub const SDS_DEFAULT: &str = "default";
+/// SDS name of the mesh's trust bundle.
+pub const SDS_ROOT: &str = "ROOTCA";
+
+/// One generation of the workload's identity: issued together, replaced together.
+#[derive(Debug)]
+pub struct SecretSet {
+    /// Chain and key, as the TLS library takes them.
+    pub key: Arc<CertifiedKey>,
+    /// The trust bundle.
+    pub roots: Arc<RootCertStore>,
+    /// The trust bundle's certificates, for `/certs`.
+    pub root_certificates: Vec<CertificateDer<'static>>,
+    /// What the own leaf says: SPIFFE id, validity, serial.
+    pub own: Peer,
+    /// Grows by one with every generation; TLS sessions of an older generation are not resumed.
+    pub version: u64,
+    /// When this generation was installed.
+    pub installed: SystemTime,
+}
+
+/// Holder of the current [`SecretSet`]. Shared by all workers; reading it is one atomic load.
+#[derive(Debug)]
+pub struct Secrets {
+    provider: Arc<CryptoProvider>,
+    current: ArcSwapOption<SecretSet>,
+    version: AtomicU64,
+}
+
+impl Secrets {
+    /// No identity yet.
+    pub fn new() -> Arc<Secrets> {
+        Arc::new(Secrets {
+            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            current: ArcSwapOption::empty(),
+            version: AtomicU64::new(0),
+        })
+    }
+
+    /// The cryptography that every TLS configuration of this workload uses.
+    pub fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
+
+    /// The current identity, if there is one.
+    pub fn current(&self) -> Option<Arc<SecretSet>> {
+        self.current.load_full()
+    }
+
+    /// Version of the current identity; 0 before the first.
+    pub fn version(&self) -> u64 {
+        self.current.load().as_ref().map_or(0, |set| set.version)
+    }
+
+    /// Makes an identity the current one: new handshakes use it, open connections go on.
+    ///
+    /// # Errors
+    /// A root certificate is not usable, or the leaf cannot be parsed.
+    pub fn install(
+        &self,
+        key: Arc<CertifiedKey>,
+        root_certificates: Vec<CertificateDer<'static>>,
+        now: SystemTime,
+    ) -> Result<(), pem::PemError> {
+        let roots = pem::roots("trust bundle", &root_certificates)?;
+        let own = key
+            .cert
+            .first()
+            .ok_or("the chain is empty".to_owned())
+            .and_then(|leaf| Peer::parse(leaf).map_err(|error| error.to_string()))
+            .map_err(|reason| pem::PemError { source_name: "own certificate".to_owned(), reason })?;
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        self.current.store(Some(Arc::new(SecretSet { key, roots, root_certificates, own, version, installed: now })));
+        Ok(())
+    }
+}
