@@ -1,1 +1,13 @@
 //! The control plane: source, store, push, serve.
+
+pub mod ca;
+pub mod csr;
+pub mod files;
+pub mod metrics;
+pub mod peer;
+pub mod rate;
+pub mod timestamp;
+pub mod token;
+
+#[cfg(test)]
+mod testing;

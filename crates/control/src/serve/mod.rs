@@ -1,0 +1,8 @@
+//! The ports of `tulled`: 15012 (TLS), 15010 (plaintext, loopback only, when asked for) and 15014 (monitoring).
+
+pub mod grpc;
+pub mod listener;
+pub mod monitoring;
+pub mod tls;
+
+pub use crate::peer::PeerIdentity;
