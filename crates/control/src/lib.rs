@@ -6,6 +6,7 @@ pub mod files;
 pub mod metrics;
 pub mod peer;
 pub mod rate;
+pub mod serve;
 pub mod timestamp;
 pub mod token;
 

@@ -25,15 +25,28 @@ use crate::timestamp::rfc3339;
 
 /// The most connections of one port.
 pub const MOST_CONNECTIONS: usize = 10_000;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A caller without a certificate comes for one CSR; it has no reason to stay.
-const UNAUTHENTICATED_LIFE: Duration = Duration::from_secs(30);
-/// Open streams get this long after the connection has been told to end.
-const PARTING: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const MOST_STREAMS: u32 = 100;
 const MOST_HEADER_BYTES: u32 = 16 * 1024;
+
+/// How long a connection may take or stay.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The TLS handshake: 5 s.
+    pub handshake: Duration,
+    /// A caller without a certificate comes for one CSR; it has no reason to stay: 30 s.
+    pub unauthenticated: Duration,
+    /// What open streams get after the connection has been told to end: 5 s.
+    pub parting: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Limits { handshake: seconds(5), unauthenticated: seconds(30), parting: seconds(5) }
+    }
+}
 
 /// What serves the connections of one gRPC port.
 #[derive(Clone)]
@@ -48,6 +61,8 @@ pub struct GrpcPort {
     pub clock: Arc<dyn Clock>,
     /// Owner of the streams' tasks.
     pub tasks: Tasks,
+    /// How long a connection may take or stay.
+    pub limits: Limits,
 }
 
 impl GrpcPort {
@@ -59,14 +74,14 @@ impl GrpcPort {
             let peer = PeerIdentity { spiffe: None, not_after: None, address, tls: false };
             return self.http2(stream, peer).await;
         };
-        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        let stream = match tokio::time::timeout(self.limits.handshake, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::warn!(peer = %address, "TLS handshake failed: {error}");
                 return;
             }
             Err(_) => {
-                tracing::warn!(peer = %address, "TLS handshake took longer than 5 s; the connection was closed");
+                tracing::warn!(peer = %address, "TLS handshake took longer than {:?}; the connection was closed", self.limits.handshake);
                 return;
             }
         };
@@ -93,7 +108,9 @@ impl GrpcPort {
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(identity.clone());
             let routes = routes.clone();
-            async move { Ok::<_, Infallible>(routes.oneshot(request).await.unwrap_or_else(|never| match never {})) }
+            async move {
+                Ok::<_, Infallible>(routes.oneshot(request).await.unwrap_or_else(|never| match never {}))
+            }
         });
         let connection = http2::Builder::new(StreamTasks(self.tasks.clone()))
             .timer(TokioTimer::new())
@@ -112,7 +129,7 @@ impl GrpcPort {
         tracing::debug!(peer = %peer.address, "connection is closed: {why}");
         connection.as_mut().graceful_shutdown();
         // Long-lived streams do not end by themselves; dropping the connection ends them.
-        if let Ok(result) = tokio::time::timeout(PARTING, connection).await {
+        if let Ok(result) = tokio::time::timeout(self.limits.parting, connection).await {
             ended(&peer, result);
         }
     }
@@ -125,8 +142,8 @@ impl GrpcPort {
                 format!("the certificate of \"{spiffe}\" expired at {}", rfc3339(not_after))
             }
             _ if peer.tls => {
-                tokio::time::sleep(UNAUTHENTICATED_LIFE).await;
-                "it showed no certificate for 30 s".to_owned()
+                tokio::time::sleep(self.limits.unauthenticated).await;
+                format!("it showed no certificate for {:?}", self.limits.unauthenticated)
             }
             _ => std::future::pending().await,
         }

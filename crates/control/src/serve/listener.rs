@@ -18,7 +18,9 @@ const REST: Duration = Duration::from_millis(100);
 /// The address is in use, is not one of this machine, or needs a privilege.
 pub async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, TaskError> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| format!("{what} {address}: {error}; choose another address with the flag of that port").into())
+    bound.map_err(|error| {
+        format!("{what} {address}: {error}; choose another address with the flag of that port").into()
+    })
 }
 
 /// Serves connections until the drain starts, at most `most` at a time; further ones wait in the kernel's queue.

@@ -2,7 +2,6 @@
 
 pub mod grpc;
 pub mod listener;
-pub mod monitoring;
 pub mod tls;
 
 pub use crate::peer::PeerIdentity;
