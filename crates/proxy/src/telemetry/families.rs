@@ -1,0 +1,38 @@
+//! Envoy's names for the counters that existing tools read.
+
+use super::registry::Family;
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $name:ident: $kind:literal $text:literal, $help:literal;)*) => {
+        $($(#[$doc])* pub const $name: Family = Family { name: $text, help: $help, kind: $kind };)*
+    };
+}
+
+families! {
+    /// Requests sent to a cluster. Label `envoy_cluster_name`.
+    CLUSTER_REQUESTS: "counter" "envoy_cluster_upstream_rq_total", "Requests sent to the cluster.";
+    /// Requests to a cluster that timed out. Label `envoy_cluster_name`.
+    CLUSTER_REQUEST_TIMEOUTS: "counter" "envoy_cluster_upstream_rq_timeout", "Requests that the route's timeout ended.";
+    /// Requests to a cluster that were tried again. Label `envoy_cluster_name`.
+    CLUSTER_REQUEST_RETRIES: "counter" "envoy_cluster_upstream_rq_retry", "Requests that were tried again.";
+    /// Connections opened to a cluster. Label `envoy_cluster_name`.
+    CLUSTER_CONNECTIONS: "counter" "envoy_cluster_upstream_cx_total", "Connections opened to the cluster.";
+    /// Connections open to a cluster. Label `envoy_cluster_name`.
+    CLUSTER_CONNECTIONS_ACTIVE: "gauge" "envoy_cluster_upstream_cx_active", "Connections open to the cluster.";
+    /// Connections to a cluster that could not be made. Label `envoy_cluster_name`.
+    CLUSTER_CONNECT_FAILURES: "counter" "envoy_cluster_upstream_cx_connect_fail", "Connections that could not be made.";
+    /// Connections accepted by a listener. Label `envoy_listener_address`.
+    LISTENER_CONNECTIONS: "counter" "envoy_listener_downstream_cx_total", "Connections accepted.";
+    /// Connections open on a listener. Label `envoy_listener_address`.
+    LISTENER_CONNECTIONS_ACTIVE: "gauge" "envoy_listener_downstream_cx_active", "Accepted connections open now.";
+    /// Requests by class of status. Labels `envoy_http_conn_manager_prefix`, `envoy_response_code_class`.
+    HTTP_REQUESTS_BY_CLASS: "counter" "envoy_http_downstream_rq_xx", "Requests by the class of their status.";
+    /// Requests received. Label `envoy_http_conn_manager_prefix`.
+    HTTP_REQUESTS: "counter" "envoy_http_downstream_rq_total", "Requests received.";
+    /// Requests that a policy denied. Label `envoy_http_conn_manager_prefix`.
+    RBAC_DENIED: "counter" "envoy_http_rbac_denied", "Requests denied by the RBAC filter.";
+    /// Requests that a policy allowed. Label `envoy_http_conn_manager_prefix`.
+    RBAC_ALLOWED: "counter" "envoy_http_rbac_allowed", "Requests allowed by the RBAC filter.";
+    /// Access log lines that were not written. Label `path`.
+    ACCESS_LOG_DROPPED: "counter" "tulle_access_log_dropped_total", "Access log lines dropped because the sink was too slow.";
+}

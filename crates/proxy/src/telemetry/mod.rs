@@ -1,0 +1,24 @@
+//! What a request leaves behind: metrics, the access log, the request id, and who the peers were.
+//!
+//! A leaf: the request path calls it, it calls nobody. Workers count in cells of their own; the scraper merges.
+
+pub mod access_log;
+pub mod cells;
+pub mod families;
+pub mod flags;
+pub mod intern;
+pub mod labels;
+pub mod log_sink;
+pub mod log_value;
+pub mod peer_metadata;
+pub mod prometheus;
+pub mod random;
+pub mod record;
+pub mod registry;
+pub mod request_id;
+pub mod start_time;
+
+pub use flags::ResponseFlags;
+pub use random::Random;
+pub use record::RequestRecord;
+pub use registry::{Registry, WorkerMetrics};
