@@ -6,6 +6,8 @@
 //! [`server::AdsService`] and [`client::run`] carry them over tonic.
 
 pub mod client;
+#[cfg(test)]
+mod loopback;
 pub mod order;
 pub mod resource;
 pub mod server;

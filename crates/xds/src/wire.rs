@@ -88,7 +88,9 @@ pub struct Response {
 }
 
 fn refusal_of(error: Option<RpcStatus>) -> Option<String> {
-    error.map(|status| if status.message.is_empty() { format!("code {}", status.code) } else { status.message })
+    error.map(
+        |status| if status.message.is_empty() { format!("code {}", status.code) } else { status.message },
+    )
 }
 
 fn status_of(refusal: Option<String>) -> Option<RpcStatus> {
@@ -219,7 +221,9 @@ impl From<DeltaDiscoveryResponse> for Received {
         let mut resources = Vec::with_capacity(response.resources.len());
         for resource in response.resources {
             match resource.resource {
-                Some(any) => resources.push(checked(&response.type_url, resource.name, resource.version, any)),
+                Some(any) => {
+                    resources.push(checked(&response.type_url, resource.name, resource.version, any))
+                }
                 // A resource without a message says "this name is known, and there is nothing behind it".
                 None => removed.push(resource.name),
             }
@@ -237,7 +241,8 @@ impl From<DeltaDiscoveryResponse> for Received {
 impl From<DiscoveryResponse> for Received {
     fn from(response: DiscoveryResponse) -> Self {
         let type_url = &response.type_url;
-        let resources = response.resources.into_iter().enumerate().map(|(index, any)| unwrapped(type_url, index, any));
+        let resources =
+            response.resources.into_iter().enumerate().map(|(index, any)| unwrapped(type_url, index, any));
         Received {
             resources: resources.collect(),
             type_url: response.type_url,
@@ -263,8 +268,9 @@ fn unwrapped(type_url: &str, index: usize, any: protos::Any) -> Result<Resource,
     if any.type_url == protos::any::type_url::<discovery::Resource>() {
         let wrapper: discovery::Resource =
             protos::any::open(&any).map_err(|error| format!("resources[{index}]: {error}"))?;
-        let inner =
-            wrapper.resource.ok_or_else(|| format!("resources[{index}] ({:?}): wrapper is empty", wrapper.name))?;
+        let inner = wrapper
+            .resource
+            .ok_or_else(|| format!("resources[{index}] ({:?}): wrapper is empty", wrapper.name))?;
         let version = crate::resource::content_version(&inner.value);
         return checked(type_url, wrapper.name, version, inner);
     }
@@ -306,7 +312,11 @@ mod tests {
             ..Default::default()
         };
         let received = Received::from(response);
-        assert!(received.resources[0].as_ref().is_err_and(|text| text.contains("\"x\"") && text.contains("Cluster")));
+        assert!(
+            received.resources[0]
+                .as_ref()
+                .is_err_and(|text| text.contains("\"x\"") && text.contains("Cluster"))
+        );
     }
 
     #[test]

@@ -167,7 +167,8 @@ impl<H: Handler + ?Sized> Driver<'_, H> {
                 let (queue, stream) = mpsc::channel(REQUEST_QUEUE);
                 let requests = Requests::Whole(queue);
                 requests.send(first);
-                let opening = std::pin::pin!(service.stream_aggregated_resources(ReceiverStream::new(stream)));
+                let opening =
+                    std::pin::pin!(service.stream_aggregated_resources(ReceiverStream::new(stream)));
                 let opened = self.meanwhile(opening, commands, drain).await.ok_or(Ended::Drain)?;
                 Ok((requests, Responses::Whole(opened.map_err(refused)?.into_inner())))
             }

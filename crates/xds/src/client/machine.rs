@@ -122,9 +122,8 @@ impl Client {
     pub fn next(&mut self) -> Option<Request> {
         let dialect = self.dialect;
         // In state of the world every request with a nonce is an answer, so that both go as one.
-        let says_news = |state: &TypeState| {
-            state.has_news() && (dialect == Dialect::Delta || state.answers.is_empty())
-        };
+        let says_news =
+            |state: &TypeState| state.has_news() && (dialect == Dialect::Delta || state.answers.is_empty());
         let news = self.types.iter_mut().find(|(_, state)| says_news(state));
         let mut request = match news {
             Some((key, state)) => Self::subscription(dialect, &key.1, state),
@@ -132,7 +131,9 @@ impl Client {
                 let (key, state) = self.types.iter_mut().find(|(_, state)| !state.answers.is_empty())?;
                 let answer = state.answers.remove(0);
                 let mut request = match dialect {
-                    Dialect::Delta => Request::new(&key.1, Names::Change { subscribe: vec![], unsubscribe: vec![] }),
+                    Dialect::Delta => {
+                        Request::new(&key.1, Names::Change { subscribe: vec![], unsubscribe: vec![] })
+                    }
                     Dialect::StateOfTheWorld => Self::subscription(dialect, &key.1, state),
                 };
                 request.nonce = answer.nonce;

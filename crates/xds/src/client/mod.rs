@@ -30,11 +30,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            response_bytes: 64 * 1024 * 1024,
-            nack_bytes: 4096,
-            initial_fetch: Duration::from_secs(15),
-        }
+        Limits { response_bytes: 64 * 1024 * 1024, nack_bytes: 4096, initial_fetch: Duration::from_secs(15) }
     }
 }
 

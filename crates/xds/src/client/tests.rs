@@ -78,7 +78,8 @@ impl Pair {
                 self.session.on_request(request, self.now).unwrap();
             }
             let world = &mut self.world;
-            let mut fetch = |type_url: &str, wanted: crate::server::Wanted<'_>| world.answer(type_url, wanted);
+            let mut fetch =
+                |type_url: &str, wanted: crate::server::Wanted<'_>| world.answer(type_url, wanted);
             if let Some(response) = self.session.next(&mut fetch, self.now) {
                 silent = false;
                 let received = self.received(response);
@@ -274,7 +275,8 @@ fn what_the_server_never_mentions_is_missing_after_the_limit() {
     let deadline = pair.client.deadline().unwrap();
     assert_eq!(deadline - pair.now, Limits::default().initial_fetch);
     assert!(pair.client.expired(pair.now).is_empty());
-    let missing: Vec<String> = pair.client.expired(deadline).into_iter().map(|missing| missing.name).collect();
+    let missing: Vec<String> =
+        pair.client.expired(deadline).into_iter().map(|missing| missing.name).collect();
     assert_eq!((missing, pair.client.deadline()), (strings(&["*", "r"]), None));
     // It still counts when it comes late.
     pair.world.closed = false;

@@ -87,6 +87,9 @@ pub trait Proxy: Send + 'static {
 
     /// Something happened on the stream; `status` is the state of that type afterwards.
     fn event(&mut self, event: &Event, status: &TypeStatus);
+
+    /// The client has answered everything that the last [`Proxy::refresh`] had for it. May be called more than once.
+    fn settled(&mut self);
 }
 
 /// Where resources come from.
@@ -149,7 +152,9 @@ impl Event {
     /// The type that it is about.
     pub fn type_url(&self) -> &str {
         match self {
-            Event::Pushed { type_url, .. } | Event::Acked { type_url, .. } | Event::Nacked { type_url, .. } => type_url,
+            Event::Pushed { type_url, .. }
+            | Event::Acked { type_url, .. }
+            | Event::Nacked { type_url, .. } => type_url,
         }
     }
 }

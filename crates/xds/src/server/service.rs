@@ -120,6 +120,9 @@ impl<S: Source, I: Into<Request>> Conversation<S, I> {
             if let Some(response) = self.respond() {
                 return Ok(Some(response));
             }
+            if let (true, Some(proxy)) = (self.session.is_settled(), &mut self.proxy) {
+                proxy.settled();
+            }
             match self.wait().await {
                 Woken::Request(Ok(Some(request))) => self.take(request.into())?,
                 Woken::Request(Ok(None)) => return Ok(None),
@@ -135,7 +138,9 @@ impl<S: Source, I: Into<Request>> Conversation<S, I> {
                 }
                 Woken::Timer => {}
                 Woken::Changed(false) | Woken::Drain => {
-                    return Err(Box::new(Status::unavailable("the control plane is shutting down; connect again")));
+                    return Err(Box::new(Status::unavailable(
+                        "the control plane is shutting down; connect again",
+                    )));
                 }
             }
         }
@@ -162,7 +167,10 @@ impl<S: Source, I: Into<Request>> Conversation<S, I> {
         let limit = self.limits.first_request;
         let first = tokio::time::timeout(limit, self.requests.message()).await;
         let Ok(first) = first else {
-            return Err(Box::new(Status::deadline_exceeded(format!("no request within {} s", limit.as_secs()))));
+            return Err(Box::new(Status::deadline_exceeded(format!(
+                "no request within {} s",
+                limit.as_secs()
+            ))));
         };
         let Ok(Some(first)) = first else { return Ok(false) };
         let first: Request = first.into();
@@ -172,7 +180,9 @@ impl<S: Source, I: Into<Request>> Conversation<S, I> {
         if node.id.is_empty() || node.id.len() > self.limits.id_bytes {
             let limit = self.limits.id_bytes;
             let found = node.id.len();
-            return Err(Box::new(Status::invalid_argument(format!("node.id has {found} bytes; allowed are 1 to {limit}"))));
+            return Err(Box::new(Status::invalid_argument(format!(
+                "node.id has {found} bytes; allowed are 1 to {limit}"
+            ))));
         }
         let mut proxy = self.source.open(node, &self.caller).map_err(Box::new)?;
         self.watch.mark_unchanged();

@@ -131,7 +131,8 @@ impl Session {
     /// Names of clusters that went out on this stream.
     fn pushed_clusters(&self) -> BTreeSet<String> {
         let Some(clusters) = self.types.get(&order::key(CLUSTER)) else { return BTreeSet::new() };
-        let pushed = clusters.sent.iter().filter(|(_, sent)| matches!(sent, Sent::Present { pushed: true, .. }));
+        let pushed =
+            clusters.sent.iter().filter(|(_, sent)| matches!(sent, Sent::Present { pushed: true, .. }));
         pushed.map(|(name, _)| name.clone()).collect()
     }
 
@@ -161,10 +162,16 @@ impl Session {
         None
     }
 
+    /// Whether everything that the client should have was sent and answered.
+    pub fn is_settled(&self) -> bool {
+        self.types.values().all(|state| !state.dirty && state.in_flight.is_none() && !state.removals_held)
+    }
+
     /// When [`Session::next`] must be called again although nothing happened.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let waiting = self.types.values().filter(|state| state.dirty && state.in_flight.is_none());
-        let ends = waiting.filter_map(|state| state.gated_since).map(|since| since + self.limits.make_before_break);
+        let ends =
+            waiting.filter_map(|state| state.gated_since).map(|since| since + self.limits.make_before_break);
         ends.filter(|end| *end > now).min()
     }
 
@@ -190,9 +197,10 @@ impl Session {
 
     /// Whether listeners or routes may still point at clusters that no longer exist.
     fn routes_unsettled(&self) -> bool {
-        [LISTENER, ROUTE].iter().filter_map(|url| self.types.get(&order::key(url))).any(|state| {
-            state.dirty || state.in_flight.is_some() || state.status.nack.is_some()
-        })
+        [LISTENER, ROUTE]
+            .iter()
+            .filter_map(|url| self.types.get(&order::key(url)))
+            .any(|state| state.dirty || state.in_flight.is_some() || state.status.nack.is_some())
     }
 
     fn push(&mut self, key: &TypeKey, fetch: &mut Fetch<'_>, now: Instant) -> Option<Response> {
@@ -213,7 +221,8 @@ impl Session {
 
     /// A cluster that is sent again waits for its endpoints again: they follow even when they did not change.
     fn warm_up(&mut self) {
-        let Some(clusters) = self.types.get(&order::key(CLUSTER)).and_then(|state| state.in_flight.as_ref()) else {
+        let Some(clusters) = self.types.get(&order::key(CLUSTER)).and_then(|state| state.in_flight.as_ref())
+        else {
             return;
         };
         let names = clusters.names.clone();

@@ -144,7 +144,9 @@ fn routes_wait_until_new_clusters_and_their_endpoints_are_accepted() {
     bench.answer(&clusters, None);
     assert_eq!((line(&endpoints).as_str(), bench.next()), ("eds +b=1", None));
     bench.answer(&endpoints, None);
+    assert!(!bench.session.is_settled());
     assert_eq!(bench.drain(), ["rds +r=b"]);
+    assert!(bench.session.is_settled());
 }
 
 #[test]
@@ -366,12 +368,16 @@ fn everything_is_bounded() {
     let refused = |session: &mut Session, request: Request| {
         session.on_request(request, Instant::now()).unwrap_err().to_string()
     };
-    assert!(refused(&mut session(), ask(ROUTE, &["a", "b", "c", "d"])).contains("4 is more than the limit of 3"));
+    assert!(
+        refused(&mut session(), ask(ROUTE, &["a", "b", "c", "d"])).contains("4 is more than the limit of 3")
+    );
     let mut slow = session();
     slow.on_request(ask(ROUTE, &["a", "b"]), Instant::now()).unwrap();
     assert!(refused(&mut slow, ask(ROUTE, &["c", "d"])).contains("RouteConfiguration: 4"));
     let known: BTreeMap<String, String> = (0..4).map(|n| (n.to_string(), String::new())).collect();
-    assert!(refused(&mut session(), Request { known, ..ask(ROUTE, &[]) }).contains("initial_resource_versions"));
+    assert!(
+        refused(&mut session(), Request { known, ..ask(ROUTE, &[]) }).contains("initial_resource_versions")
+    );
     let mut wide = session();
     wide.on_request(ask("a", &[]), Instant::now()).unwrap();
     wide.on_request(ask("b", &[]), Instant::now()).unwrap();
@@ -382,6 +388,8 @@ fn everything_is_bounded() {
     talker.world.set(ROUTE, &["a=1"]);
     talker.ask(ROUTE, &["a"], &[]);
     let response = talker.next().unwrap();
-    let Reply::Nacked(nack) = talker.answer(&response, Some(&"ä".repeat(4000))) else { panic!("not a nack") };
+    let Reply::Nacked(nack) = talker.answer(&response, Some(&"ä".repeat(4000))) else {
+        panic!("not a nack")
+    };
     assert_eq!(nack.text.len(), 4096);
 }

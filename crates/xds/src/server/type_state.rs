@@ -181,7 +181,10 @@ impl TypeState {
                 Answer::NotReady => return None,
                 Answer::UnknownType => {
                     if !std::mem::replace(&mut self.unknown_reported, true) {
-                        tracing::info!(type_url, "a client asks for a resource type that is not served; it gets none");
+                        tracing::info!(
+                            type_url,
+                            "a client asks for a resource type that is not served; it gets none"
+                        );
                     }
                     break;
                 }
@@ -201,13 +204,18 @@ impl TypeState {
             })
             .cloned()
             .collect();
-        let gone = self.sent.iter().filter(|(name, sent)| sent.version().is_some() && !current.contains_key(*name));
+        let gone =
+            self.sent.iter().filter(|(name, sent)| sent.version().is_some() && !current.contains_key(*name));
         let absent = self.subscription.names.union(&self.forced).filter(|name| {
             !current.contains_key(*name)
                 && has(name).is_none()
                 && (self.forced.contains(*name) || !self.sent.contains_key(*name))
         });
-        Difference { changed, gone: gone.map(|(name, _)| name.clone()).collect(), absent: absent.cloned().collect() }
+        Difference {
+            changed,
+            gone: gone.map(|(name, _)| name.clone()).collect(),
+            absent: absent.cloned().collect(),
+        }
     }
 
     /// Makes the response that takes the client to `current`, and records it as sent; None when there is nothing to
@@ -255,7 +263,8 @@ impl TypeState {
         self.nonce.clone_from(&nonce);
         self.status.sent.clone_from(&version);
         self.status.pushes += 1;
-        self.in_flight = Some(InFlight { nonce: nonce.clone(), version: version.clone(), at: now, names, introduces });
+        self.in_flight =
+            Some(InFlight { nonce: nonce.clone(), version: version.clone(), at: now, names, introduces });
         self.note();
         Some(Response { type_url: type_url.to_owned(), version, nonce, resources, removed })
     }
