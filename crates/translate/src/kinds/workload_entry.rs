@@ -1,0 +1,109 @@
+//! WorkloadEntries: labels, identity and address of one workload instance.
+
+use std::net::IpAddr;
+
+use api::Resource;
+use api::kinds::workload_entry::WorkloadEntry;
+
+use crate::merge::Labels;
+use crate::note::{About, Note};
+
+/// Label that says whether a workload has a proxy that speaks mutual TLS.
+pub const TLS_MODE: &str = "security.istio.io/tlsMode";
+
+/// The workload's labels: those of the entry, and those of its metadata where the entry has none of that name.
+pub fn labels(entry: &Resource<WorkloadEntry>) -> Labels {
+    let mut labels = entry.meta.labels.clone();
+    labels.extend(entry.spec.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+    labels
+}
+
+/// The workload's IP address, if it is one.
+pub fn address(entry: &WorkloadEntry) -> Option<IpAddr> {
+    entry.address.parse().ok()
+}
+
+/// Whether the workload speaks mutual TLS: its label says so, or it has an identity and no such label.
+pub fn speaks_mutual_tls(entry: &Resource<WorkloadEntry>) -> bool {
+    match labels(entry).get(TLS_MODE) {
+        Some(mode) => mode == "istio",
+        None => !entry.spec.service_account.is_empty(),
+    }
+}
+
+/// The workload's service account.
+pub fn service_account(entry: &Resource<WorkloadEntry>) -> Option<&str> {
+    Some(entry.spec.service_account.as_str()).filter(|account| !account.is_empty())
+}
+
+/// Load-balancing weight; default 1.
+pub fn weight(entry: &WorkloadEntry) -> u32 {
+    entry.weight.max(1)
+}
+
+/// Locality as region, zone and sub-zone: the entry's, else the label `istio-locality` (with dots or slashes).
+pub fn locality(entry: &Resource<WorkloadEntry>) -> (String, String, String) {
+    let label = || labels(entry).get("istio-locality").map(|text| text.replace('.', "/")).unwrap_or_default();
+    let text = if entry.spec.locality.is_empty() { label() } else { entry.spec.locality.clone() };
+    let mut parts = text.splitn(3, '/').map(str::to_owned);
+    let mut next = || parts.next().unwrap_or_default();
+    (next(), next(), next())
+}
+
+/// Canonical name and revision, as telemetry prints them.
+pub fn canonical(labels: &Labels, workload: &str) -> (String, String) {
+    let first = |keys: [&str; 3], default: &str| {
+        let found = keys.into_iter().find_map(|key| labels.get(key).filter(|value| !value.is_empty()));
+        found.cloned().unwrap_or_else(|| default.to_owned())
+    };
+    let name = first(["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"], workload);
+    let revision = first(["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"], "latest");
+    (name, revision)
+}
+
+/// What a user must be told about a WorkloadEntry.
+pub fn verdict(entry: &Resource<WorkloadEntry>, notes: &mut Vec<Note>) {
+    let mut about = About::new("WorkloadEntry", &entry.meta.namespace, &entry.meta.name, notes);
+    if address(&entry.spec).is_none() {
+        let reason = format!("\"{}\" is not an IP address; names and sockets are not served yet", entry.spec.address);
+        about.warning("spec.address", reason);
+    }
+    if !entry.spec.network.is_empty() {
+        about.info("spec.network", "networks are not told apart yet: the address is called directly");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(labels: &[(&str, &str)], account: &str) -> Resource<WorkloadEntry> {
+        let mut entry = Resource::<WorkloadEntry>::default();
+        entry.spec.labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        entry.spec.service_account = account.to_owned();
+        entry
+    }
+
+    #[test]
+    fn mutual_tls_is_spoken_with_an_identity_or_by_label() {
+        assert!(speaks_mutual_tls(&entry(&[], "payment")));
+        assert!(speaks_mutual_tls(&entry(&[(TLS_MODE, "istio")], "")));
+        assert!(!speaks_mutual_tls(&entry(&[], "")));
+        assert!(!speaks_mutual_tls(&entry(&[(TLS_MODE, "disabled")], "payment")));
+    }
+
+    #[test]
+    fn localities_have_three_parts_at_most() {
+        let mut it = entry(&[("istio-locality", "eu.west")], "");
+        assert_eq!(locality(&it), ("eu".to_owned(), "west".to_owned(), String::new()));
+        it.spec.locality = "us/east/1/x".to_owned();
+        assert_eq!(locality(&it), ("us".to_owned(), "east".to_owned(), "1/x".to_owned()));
+    }
+
+    #[test]
+    fn canonical_names_fall_back() {
+        assert_eq!(canonical(&Labels::new(), "w"), ("w".to_owned(), "latest".to_owned()));
+        let labels = entry(&[("app", "a"), ("version", "v2")], "").spec.labels;
+        assert_eq!(canonical(&labels, "w"), ("a".to_owned(), "v2".to_owned()));
+    }
+}

@@ -1,0 +1,9 @@
+//! One file per xDS message that is made.
+
+pub mod access_log;
+pub mod cluster;
+pub mod http_connection_manager;
+pub mod listener;
+pub mod load_assignment;
+pub mod route_configuration;
+pub mod transport_socket;

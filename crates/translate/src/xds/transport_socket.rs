@@ -1,0 +1,173 @@
+//! TLS of both directions: which certificate is shown and which peer is accepted.
+
+use api::kinds::destination_rule::{ClientTlsMode, ClientTlsSettings};
+use api::kinds::mesh_config::TlsProtocol;
+use api::MeshConfig;
+use protos::envoy::envoy::config::core::v3::{
+    DataSource, TransportSocket, data_source::Specifier, transport_socket::ConfigType,
+};
+use protos::envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use protos::envoy::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
+    TlsCertificate, TlsParameters, UpstreamTlsContext,
+    certificate_validation_context::{SystemRootCerts, TrustChainVerification},
+    common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
+    subject_alt_name_matcher::SanType,
+    tls_parameters::TlsProtocol as EnvoyTlsProtocol,
+};
+use protos::envoy::envoy::r#type::matcher::v3::StringMatcher;
+
+use crate::values;
+
+/// Protocols that a sidecar accepts from its peers.
+const SERVER_ALPN: [&str; 1] = ["http/1.1"];
+/// Protocols that a sidecar offers to a peer in the mesh: Istio's names first.
+const CLIENT_ALPN: [&str; 3] = ["istio-http/1.1", "istio", "http/1.1"];
+
+/// Plain text.
+pub fn raw_buffer() -> TransportSocket {
+    let config = protos::any::pack(&RawBuffer {});
+    TransportSocket {
+        name: "envoy.transport_sockets.raw_buffer".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(config)),
+    }
+}
+
+/// Mutual TLS of a server: any identity of the mesh is accepted; policies decide the rest.
+pub fn downstream(mesh: &MeshConfig) -> TransportSocket {
+    let domains = std::iter::once(mesh.trust_domain()).chain(mesh.trust_domain_aliases.iter().map(String::as_str));
+    let names = domains.map(|domain| values::prefix(format!("spiffe://{domain}/"))).collect();
+    let context = DownstreamTlsContext {
+        common_tls_context: Some(mesh_context(mesh, names, &SERVER_ALPN)),
+        require_client_certificate: values::boolean(true),
+        ..Default::default()
+    };
+    TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(protos::any::pack(&context))),
+    }
+}
+
+/// Mutual TLS of a client in the mesh: the server must have one of these names.
+pub fn upstream_mesh(mesh: &MeshConfig, sni: String, names: Vec<StringMatcher>) -> TransportSocket {
+    let common = mesh_context(mesh, names, &CLIENT_ALPN);
+    upstream(UpstreamTlsContext { common_tls_context: Some(common), sni, ..Default::default() })
+}
+
+/// TLS as a DestinationRule asks for it, with files or the system's roots. `None` means plain text.
+pub fn upstream_explicit(
+    mesh: &MeshConfig,
+    settings: &ClientTlsSettings,
+    sni: String,
+    mesh_names: Vec<StringMatcher>,
+) -> Option<TransportSocket> {
+    let written: Vec<StringMatcher> = settings.subject_alt_names.iter().map(values::exact).collect();
+    match settings.mode {
+        ClientTlsMode::Disable => None,
+        ClientTlsMode::IstioMutual => {
+            let names = if written.is_empty() { mesh_names } else { written };
+            let sni = if settings.sni.is_empty() { sni } else { settings.sni.clone() };
+            Some(upstream_mesh(mesh, sni, names))
+        }
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => {
+            let mut common = CommonTlsContext {
+                tls_params: Some(parameters(mesh)),
+                alpn_protocols: vec!["http/1.1".to_owned()],
+                validation_context_type: Some(ValidationContextType::ValidationContext(validation(settings, mesh))),
+                ..Default::default()
+            };
+            if settings.mode == ClientTlsMode::Mutual {
+                common.tls_certificates = vec![TlsCertificate {
+                    certificate_chain: file(&settings.client_certificate),
+                    private_key: file(&settings.private_key),
+                    ..Default::default()
+                }];
+            }
+            let explicit_sni = !settings.sni.is_empty();
+            Some(upstream(UpstreamTlsContext {
+                common_tls_context: Some(common),
+                sni: settings.sni.clone(),
+                // Without an SNI of its own the connection carries the request's host, and the certificate must have it.
+                auto_host_sni: !explicit_sni,
+                auto_sni_san_validation: settings.subject_alt_names.is_empty() && !skips_verification(settings),
+                ..Default::default()
+            }))
+        }
+    }
+}
+
+fn skips_verification(settings: &ClientTlsSettings) -> bool {
+    settings.insecure_skip_verify == Some(true)
+}
+
+fn validation(settings: &ClientTlsSettings, mesh: &MeshConfig) -> CertificateValidationContext {
+    let mut context = CertificateValidationContext::default();
+    if skips_verification(settings) {
+        context.trust_chain_verification = TrustChainVerification::AcceptUntrusted as i32;
+        return context;
+    }
+    context.trusted_ca = file(&settings.ca_certificates);
+    context.crl = file(&settings.ca_crl);
+    if settings.ca_certificates.is_empty() && mesh.verify_certificate_at_client() {
+        context.system_root_certs = Some(SystemRootCerts {});
+    }
+    for name in &settings.subject_alt_names {
+        let san_type = if name.contains("://") { SanType::Uri } else { SanType::Dns };
+        context.match_typed_subject_alt_names.push(SubjectAltNameMatcher {
+            san_type: san_type as i32,
+            matcher: Some(values::exact(name)),
+            ..Default::default()
+        });
+    }
+    context
+}
+
+fn file(path: &str) -> Option<DataSource> {
+    let specifier = Some(Specifier::Filename(path.to_owned()));
+    (!path.is_empty()).then(|| DataSource { specifier, ..Default::default() })
+}
+
+fn upstream(context: UpstreamTlsContext) -> TransportSocket {
+    TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(protos::any::pack(&context))),
+    }
+}
+
+fn parameters(mesh: &MeshConfig) -> TlsParameters {
+    let minimum = match mesh.mesh_mtls.as_ref().map(|settings| settings.min_protocol_version) {
+        Some(TlsProtocol::V1_3) => EnvoyTlsProtocol::TlSv13,
+        Some(TlsProtocol::Auto | TlsProtocol::V1_2) | None => EnvoyTlsProtocol::TlSv12,
+    };
+    TlsParameters {
+        tls_minimum_protocol_version: minimum as i32,
+        tls_maximum_protocol_version: EnvoyTlsProtocol::TlSv13 as i32,
+        ..Default::default()
+    }
+}
+
+/// The workload's own certificate, and peers whose URI is one of `names` under the mesh's roots.
+fn mesh_context(mesh: &MeshConfig, names: Vec<StringMatcher>, alpn: &[&str]) -> CommonTlsContext {
+    let secret = |name: &str| SdsSecretConfig { name: name.to_owned(), sds_config: Some(values::ads()) };
+    let matchers = names.into_iter().map(|matcher| SubjectAltNameMatcher {
+        san_type: SanType::Uri as i32,
+        matcher: Some(matcher),
+        ..Default::default()
+    });
+    #[allow(deprecated)] // the message has deprecated fields beside the two that are set
+    let validation = CombinedCertificateValidationContext {
+        default_validation_context: Some(CertificateValidationContext {
+            match_typed_subject_alt_names: matchers.collect(),
+            ..Default::default()
+        }),
+        validation_context_sds_secret_config: Some(secret("ROOTCA")),
+        ..Default::default()
+    };
+    CommonTlsContext {
+        tls_params: Some(parameters(mesh)),
+        tls_certificate_sds_secret_configs: vec![secret("default")],
+        alpn_protocols: alpn.iter().map(|name| (*name).to_owned()).collect(),
+        validation_context_type: Some(ValidationContextType::CombinedValidationContext(validation)),
+        ..Default::default()
+    }
+}
