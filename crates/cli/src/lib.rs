@@ -1,1 +1,63 @@
-//! cli
+//! The user's commands: `demo`, `echo`, `translate`, `token`, `ca`.
+//!
+//! Never imports `control` or `proxy`: it starts their binaries, talks to them over HTTP, and uses the pure rooms offline.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod bootstrap;
+pub mod client;
+pub mod demo;
+pub mod directory;
+pub mod echo;
+pub mod siblings;
+pub mod translate;
+
+/// What every command returns when it fails: a text for the user.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Tulle, a service mesh: mutual TLS, traffic rules, policy and metrics with no change to your programs.
+#[derive(Debug, Parser)]
+#[command(name = "tulle", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a whole mesh on this machine and show what it does (no root, loopback only)
+    Demo(demo::DemoArguments),
+    /// A small HTTP service that tells what it received, and can call another one
+    Echo(echo::EchoArguments),
+    /// Print the xDS that a workload would get from a directory of YAML, without a control plane
+    Translate(translate::TranslateArguments),
+    /// Join tokens: `tulle token create --data DIR --namespace N --service-account A`
+    #[command(disable_help_flag = true)]
+    Token(Passed),
+    /// The mesh's certificate authority: `tulle ca show --data DIR`
+    #[command(disable_help_flag = true)]
+    Ca(Passed),
+}
+
+/// Words handed on to `tulled`, which owns the data directory.
+#[derive(Debug, clap::Args)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What went wrong, in words for the user.
+pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    match arguments.command {
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Echo(arguments) => echo::run(arguments),
+        Command::Translate(arguments) => translate::run(&arguments),
+        Command::Token(passed) => siblings::hand_over("tulled", "token", &passed.words),
+        Command::Ca(passed) => siblings::hand_over("tulled", "ca", &passed.words),
+    }
+}
