@@ -3,11 +3,10 @@
 use std::fmt;
 use std::time::Duration as StdDuration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 /// A length of time of at least zero, kept to the nanosecond.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(StdDuration);
 
 /// Why a text is no duration; the text of the error is meant for the user.
@@ -130,10 +129,21 @@ fn scaled(number: &str, length: u128) -> Option<u128> {
     Some(total)
 }
 
-impl TryFrom<String> for Duration {
-    type Error = DurationError;
-    fn try_from(text: String) -> Result<Self, DurationError> {
-        Self::parse(&text)
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = Duration;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string such as \"30s\" or \"1m30s\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+                Duration::parse(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 

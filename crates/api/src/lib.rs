@@ -3,11 +3,21 @@
 //! Pure: no IO, no clock, no tokio. Input is distrusted and bounded. Entry points: [`parse()`] for resources,
 //! [`parse_mesh_config()`] for the mesh's settings.
 
+mod decode;
+mod document;
 pub mod duration;
 pub mod kinds;
+pub mod limits;
+mod mesh;
 pub mod object;
 pub mod origin;
+mod parse;
+mod path;
 pub mod problem;
+mod report;
+mod text;
+mod tree;
+mod validate;
 
 pub use duration::Duration;
 pub use kinds::authorization_policy::AuthorizationPolicy;
@@ -18,15 +28,8 @@ pub use kinds::peer_authentication::PeerAuthentication;
 pub use kinds::service::Service;
 pub use kinds::virtual_service::VirtualService;
 pub use kinds::workload_entry::WorkloadEntry;
+pub use mesh::parse_mesh_config;
 pub use object::{Key, Kind, Object, ObjectMeta, Resource};
 pub use origin::{Origin, Position, Positions};
+pub use parse::{Parsed, duplicate, parse, too_large};
 pub use problem::{Level, Problem};
-
-/// What [`parse()`] found in one file.
-#[derive(Debug, Clone, Default)]
-pub struct Parsed {
-    /// Every resource that is valid, in the order of the file.
-    pub objects: Vec<Object>,
-    /// Everything worth saying, in the order of the file.
-    pub problems: Vec<Problem>,
-}

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::path;
+
 /// A place in a file: line and column, both from 1.
 pub type Position = (u32, u32);
 
@@ -35,7 +37,7 @@ impl Origin {
         self.column
     }
 
-    /// Where the field `path` is written: `spec.http[1]`, `metadata.labels["app"]`, `spec.http[0].route[0].weight`.
+    /// Where the field `path` is written: `spec.http[1]`, `metadata.labels["a.b/c"]`, `spec.http[0].route[0].weight`.
     /// The place is that of the key, for a list entry that of the entry.
     pub fn position(&self, path: &str) -> Option<Position> {
         self.positions.get(path)
@@ -43,14 +45,14 @@ impl Origin {
 
     /// As [`Origin::position`], for the nearest parent that is written when the field itself is not;
     /// the start of the document at last.
-    pub fn nearest(&self, path: &str) -> Position {
-        let mut path = path;
+    pub fn nearest(&self, field: &str) -> Position {
+        let mut field = field;
         loop {
-            if let Some(position) = self.position(path) {
+            if let Some(position) = self.position(field) {
                 return position;
             }
-            match parent(path) {
-                Some(shorter) => path = shorter,
+            match path::parent(field) {
+                Some(shorter) => field = shorter,
                 None => return (self.line, self.column),
             }
         }
@@ -68,12 +70,6 @@ impl Origin {
     pub fn fields(&self) -> impl Iterator<Item = (&str, Position)> {
         self.positions.written()
     }
-}
-
-/// The path without its last part; `None` when there is only one.
-fn parent(path: &str) -> Option<&str> {
-    let cut = if path.ends_with("\"]") { path.rfind("[\"")? } else { path.rfind(['.', '['])? };
-    (cut > 0).then(|| &path[..cut])
 }
 
 /// Places of the fields of one document.

@@ -1,8 +1,9 @@
 //! Messages that several kinds share: string matches, percentages, selectors, references.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 /// How a text must look. Istio's `StringMatch`: one of `exact`, `prefix`, `regex`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -108,11 +109,32 @@ pub struct LabelSelectorRequirement {
 }
 
 /// A port number or the name of a port (Kubernetes' `IntOrString`).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IntOrString {
     /// A number.
     Int(i64),
     /// A name.
     Name(String),
+}
+
+impl<'de> Deserialize<'de> for IntOrString {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl de::Visitor<'_> for Either {
+            type Value = IntOrString;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or a name")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<IntOrString, E> {
+                Ok(IntOrString::Int(number))
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<IntOrString, E> {
+                Ok(IntOrString::Name(name.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
