@@ -7,6 +7,8 @@ pub mod metrics;
 pub mod peer;
 pub mod rate;
 pub mod serve;
+pub mod source;
+pub mod store;
 pub mod timestamp;
 pub mod token;
 

@@ -2,6 +2,7 @@
 
 pub mod grpc;
 pub mod listener;
+pub mod monitoring;
 pub mod tls;
 
 pub use crate::peer::PeerIdentity;

@@ -1,0 +1,265 @@
+//! The monitoring port: `/metrics`, `/ready`, `/version`, `/debug/*`. Plain HTTP, loopback unless its user says otherwise.
+//!
+//! `/debug` shows what the mesh is made of, so it answers on loopback only, and only to requests that name this machine:
+//! a web page whose name is made to point at 127.0.0.1 gets nothing.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use runtime::Tasks;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::metrics::{self, Render};
+use crate::store::{Store, verdicts};
+
+/// The most connections of the port.
+pub const MOST_CONNECTIONS: usize = 256;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the port shows.
+pub struct Monitoring {
+    /// What serves.
+    pub store: Arc<Store>,
+    /// Metrics beside the store's own.
+    pub metrics: Vec<Arc<dyn Render>>,
+    /// The connected proxies, for `/debug/connections`.
+    pub connections: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// When the root certificate ends, Unix seconds.
+    pub root_ends: u64,
+    /// Owner of the tasks.
+    pub tasks: Tasks,
+}
+
+impl Monitoring {
+    /// Serves one connection to its end.
+    pub async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let local = stream.local_addr().ok();
+        let drain = self.tasks.drain();
+        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+            let this = self.clone();
+            async move { Ok::<_, Infallible>(this.answer(&request, local)) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(16 * 1024)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = drain.started() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%peer, "monitoring connection ended: {error}");
+        }
+    }
+
+    fn answer<B>(&self, request: &Request<B>, local: Option<SocketAddr>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n".to_owned());
+        }
+        let path = request.uri().path();
+        if path.starts_with("/debug")
+            && !(local.is_some_and(|it| it.ip().is_loopback()) && names_this_machine(request))
+        {
+            let reason =
+                "/debug answers on a loopback address only, to requests for localhost or an IP address\n";
+            return text(StatusCode::FORBIDDEN, reason.to_owned());
+        }
+        match path {
+            "/ready" if self.store.is_synced() => text(StatusCode::OK, "ready\n".to_owned()),
+            "/ready" => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "the configuration has not been read yet\n".to_owned())
+            }
+            "/version" => json(&json!({"version": VERSION, "name": "tulled"})),
+            "/metrics" => {
+                let kind = "text/plain; version=0.0.4; charset=utf-8";
+                response(StatusCode::OK, kind, self.metrics())
+            }
+            "/debug/config" => json(&self.store.verdicts()),
+            "/debug/connections" => json(&(self.connections)()),
+            "/debug/world" => json(&self.world()),
+            "/debug" | "/debug/" => json(&json!(["/debug/config", "/debug/connections", "/debug/world"])),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /metrics, /ready, /version, /debug/config, /debug/connections and /debug/world\n"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let mut out = String::new();
+        metrics::header(&mut out, "pilot_info", "Version of the control plane.", "gauge");
+        metrics::sample(&mut out, "pilot_info", &format!("{{version=\"{}\"}}", metrics::escaped(VERSION)), 1);
+        let world = self.store.world();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        metrics::gauge(&mut out, "pilot_services", "Services known.", count(world.services().count()));
+        let routes: usize = world.namespaces().map(|(_, objects)| objects.virtual_services.len()).sum();
+        metrics::gauge(&mut out, "pilot_virt_services", "VirtualServices known.", count(routes));
+        let name = "citadel_server_root_cert_expiry_timestamp";
+        metrics::gauge(&mut out, name, "Unix time at which the root certificate ends.", self.root_ends);
+        let (name, help) = ("tulle_config_resources", "Resources by the verdict on them.");
+        metrics::header(&mut out, name, help, "gauge");
+        let all = self.store.verdicts();
+        for verdict in
+            [verdicts::Verdict::Accepted, verdicts::Verdict::AcceptedWithNotes, verdicts::Verdict::Refused]
+        {
+            let label = serde_json::to_value(verdict).unwrap_or_default();
+            let number = all.resources.iter().filter(|one| one.verdict == verdict).count();
+            let _ = writeln!(out, "{name}{{verdict={label}}} {number}");
+        }
+        for source in &self.metrics {
+            source.render(&mut out);
+        }
+        out
+    }
+
+    fn world(&self) -> Value {
+        let world = self.store.world();
+        let namespaces: serde_json::Map<String, Value> = world
+            .namespaces()
+            .map(|(name, objects)| {
+                let counts = json!({
+                    "services": objects.services.len(),
+                    "workloadEntries": objects.workload_entries.len(),
+                    "virtualServices": objects.virtual_services.len(),
+                    "destinationRules": objects.destination_rules.len(),
+                    "peerAuthentications": objects.peer_authentications.len(),
+                    "authorizationPolicies": objects.authorization_policies.len(),
+                });
+                (name.to_owned(), counts)
+            })
+            .collect();
+        json!({
+            "revision": self.store.revision(),
+            "synced": self.store.is_synced(),
+            "trustDomain": world.mesh().trust_domain(),
+            "namespaces": namespaces,
+        })
+    }
+}
+
+/// Whether the request's Host is `localhost` or an IP address, as a person or a tool would write it.
+fn names_this_machine<B>(request: &Request<B>) -> bool {
+    let Some(host) = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()) else {
+        return false;
+    };
+    let Ok(authority) = host.parse::<http::uri::Authority>() else {
+        return false;
+    };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => response(StatusCode::OK, "application/json", text + "\n"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    response(status, "text/plain; charset=utf-8", body)
+}
+
+fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::CertificateMetrics;
+    use crate::source::{Sink, Update};
+    use http_body_util::BodyExt;
+    use runtime::{Drain, Supervisor};
+    use translate::Change;
+
+    fn monitoring() -> Monitoring {
+        let (_, watch) = Drain::new();
+        Monitoring {
+            store: Store::new(),
+            metrics: vec![Arc::new(CertificateMetrics::default())],
+            connections: Arc::new(|| json!([{"node": "sidecar~127.0.2.1~a.b~c"}])),
+            root_ends: 7,
+            tasks: Supervisor::new(watch).tasks(),
+        }
+    }
+
+    async fn get(monitoring: &Monitoring, path: &str, host: &str, local: &str) -> (u16, String) {
+        let request = Request::get(path).header("host", host).body(()).unwrap();
+        let response = monitoring.answer(&request, Some(local.parse().unwrap()));
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    const LOCAL: &str = "127.0.0.1:15014";
+
+    #[tokio::test]
+    async fn shows_readiness_metrics_and_verdicts() {
+        let monitoring = monitoring();
+        assert_eq!(get(&monitoring, "/ready", "localhost", LOCAL).await.0, 503);
+        let yaml = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: 127.0.10.1, selector: {app: a}, ports: [{name: http, port: 80}]}\n";
+        let parsed = api::parse("a.yaml", yaml.as_bytes(), "production");
+        let changes = parsed.objects.into_iter().map(Change::Apply).collect();
+        monitoring.store.apply(Update { changes, problems: Vec::new() });
+        monitoring.store.synced();
+        assert_eq!(get(&monitoring, "/ready", "localhost", LOCAL).await.0, 200);
+        let (_, metrics) = get(&monitoring, "/metrics", "anything", "10.0.0.1:15014").await;
+        for line in [
+            "pilot_services 1",
+            "citadel_server_csr_count 0",
+            "citadel_server_root_cert_expiry_timestamp 7",
+            "tulle_config_resources{verdict=\"accepted\"} 1",
+        ] {
+            assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
+        }
+        let (status, config) = get(&monitoring, "/debug/config", "127.0.0.1:15014", LOCAL).await;
+        assert!(status == 200 && config.contains("\"accepted\""), "{config}");
+        let (_, world) = get(&monitoring, "/debug/world", "localhost:15014", LOCAL).await;
+        assert!(world.contains("\"services\": 1"), "{world}");
+        assert!(
+            get(&monitoring, "/debug/connections", "[::1]:15014", LOCAL)
+                .await
+                .1
+                .contains("sidecar~127.0.2.1")
+        );
+        assert_eq!(get(&monitoring, "/nothing", "localhost", LOCAL).await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn debug_is_for_this_machine_only() {
+        let monitoring = monitoring();
+        for (host, local) in
+            [("evil.example", LOCAL), ("localhost", "10.0.0.1:15014"), ("localhost.evil.example", LOCAL)]
+        {
+            assert_eq!(get(&monitoring, "/debug/config", host, local).await.0, 403, "{host} {local}");
+        }
+        let request = Request::post("/ready").body(()).unwrap();
+        assert_eq!(monitoring.answer(&request, None).status(), 405);
+    }
+}
