@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use config::model::{Cluster, Listener, LoadAssignment, RouteConfiguration};
+use config::model::{Cluster, Listener};
 use config::{NotActing, Read, Refused};
 use protos::envoy::envoy::config::{cluster, endpoint, listener, route};
 use protos::{Any, any};
@@ -136,12 +136,6 @@ impl Builder {
             self.kept.accepted(&cluster.name, "", any.clone(), true, SystemTime::now());
         }
         Ok(())
-    }
-
-    /// Endpoints that were found by resolving names.
-    pub fn resolved(&mut self, cluster: Arc<str>, assignment: LoadAssignment) {
-        keep_equal(&mut self.accepted.assignments, cluster, assignment);
-        self.publish();
     }
 
     /// The first subscriptions of a stream.

@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub routes: Named<RouteConfiguration>,
     /// Clusters whose endpoints are there, or known not to exist.
     pub clusters: Named<Cluster>,
-    /// Endpoints by EDS service name, or cluster name for clusters whose names were resolved.
+    /// Endpoints by EDS service name.
     pub assignments: Named<LoadAssignment>,
 }
 

@@ -1,0 +1,84 @@
+//! A bound address: its configuration can be swapped while it stays bound.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use runtime::{Drain, DrainWatch};
+
+use super::chain::ActiveListener;
+
+/// A listener that accepts connections on all workers.
+#[derive(Debug)]
+pub struct Bound {
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// What happened on it.
+    pub counts: Counts,
+    current: ArcSwap<ActiveListener>,
+    stop: Drain,
+    stopped: DrainWatch,
+}
+
+/// Numbers of one listener, added to by all workers. Connections are rare next to requests.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Connections accepted: Envoy's `downstream_cx_total`.
+    pub accepted: Arc<AtomicU64>,
+    /// Connections closed.
+    pub closed: Arc<AtomicU64>,
+    /// Connections that no filter chain takes: Envoy's `no_filter_chain_match`.
+    pub no_filter_chain_match: Arc<AtomicU64>,
+    /// Plaintext on a TLS chain, and failed handshakes: Envoy's `ssl.connection_error`.
+    pub tls_errors: Arc<AtomicU64>,
+    /// Connections closed at once because the process has too many: Envoy's `downstream_cx_overflow`.
+    pub overflow: Arc<AtomicU64>,
+}
+
+impl Counts {
+    /// Connections open now.
+    pub fn open(&self) -> u64 {
+        let closed = self.closed.load(Ordering::Relaxed);
+        self.accepted.load(Ordering::Relaxed).saturating_sub(closed)
+    }
+}
+
+/// Adds one.
+pub fn count(cell: &AtomicU64) {
+    cell.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Bound {
+    /// A listener bound at `address`.
+    pub fn new(address: SocketAddr, active: ActiveListener) -> Bound {
+        let (stop, stopped) = Drain::new();
+        let name = active.config.name.clone();
+        Bound { name, address, counts: Counts::default(), current: ArcSwap::from_pointee(active), stop, stopped }
+    }
+
+    /// The configuration now: one atomic load.
+    pub fn current(&self) -> Arc<ActiveListener> {
+        self.current.load_full()
+    }
+
+    /// New connections get the new configuration; those of chains that are gone end.
+    pub fn replace(&self, next: ActiveListener) {
+        let next = Arc::new(next);
+        let old = self.current.swap(next.clone());
+        old.drain_unless_in(Some(&next));
+    }
+
+    /// Accepts nothing more, and ends the connections.
+    pub fn stop(&self) {
+        self.stop.start();
+        self.current.load().drain_unless_in(None);
+    }
+
+    /// Told when nothing more is accepted.
+    pub fn stopped(&self) -> &DrainWatch {
+        &self.stopped
+    }
+}

@@ -1,0 +1,21 @@
+//! From a bound address to a connection whose protocol is known.
+//!
+//! Invariants: a port belongs to one process; a changed listener keeps its socket; plaintext on a chain that demands
+//! TLS is closed without a byte.
+
+pub mod bind;
+pub mod bound;
+pub mod chain;
+pub mod choose;
+pub mod connection;
+pub mod inspect;
+pub mod limits;
+pub mod manager;
+pub mod options;
+pub mod prefixed;
+pub mod worker;
+
+pub use connection::Connection;
+pub use limits::ConnectionLimit;
+pub use manager::{Command, Listening, Manager};
+pub use worker::{Handlers, Worker};

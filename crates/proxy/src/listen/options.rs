@@ -1,0 +1,32 @@
+//! From a connection manager's settings to the codec's.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use config::model::HttpConnectionManager;
+
+use crate::http::h1::Limits;
+use crate::http::h1::server::{RequestRules, ServerOptions};
+use crate::http::Scheme;
+
+/// The HTTP/1 codec's options. The codec writes "off" as zero.
+pub fn server_options(manager: &HttpConnectionManager, tls: bool) -> ServerOptions {
+    let limit = |limit: Option<Duration>| limit.unwrap_or(Duration::ZERO);
+    let defaults = ServerOptions::default();
+    let host = &manager.http1.default_host_for_http_10;
+    ServerOptions {
+        limits: Limits {
+            max_headers_bytes: manager.max_request_headers_bytes,
+            max_headers_count: manager.max_headers_count,
+        },
+        rules: RequestRules {
+            scheme: if tls { Scheme::Https } else { Scheme::Http },
+            default_host_for_http_10: (!host.is_empty()).then(|| Bytes::copy_from_slice(host.as_bytes())),
+            ..defaults.rules
+        },
+        // Envoy has no limit by default; a head that never ends would hold a connection for ever.
+        header_timeout: manager.request_headers_timeout.unwrap_or(defaults.header_timeout),
+        idle_timeout: limit(manager.idle_timeout),
+        stall_timeout: limit(manager.stream_idle_timeout),
+    }
+}

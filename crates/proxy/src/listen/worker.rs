@@ -1,0 +1,92 @@
+//! One worker thread: accepts connections on its own sockets and serves them on its own runtime.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::model::HttpConnectionManager;
+use futures_util::FutureExt;
+use runtime::Tasks;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::bound::{Bound, count};
+use super::connection::{self, Connection};
+use super::limits::ConnectionLimit;
+use super::manager::Command;
+use crate::http::Handler;
+use crate::tcp::Forwarder;
+
+/// Makes the handler of one connection.
+pub type Handlers = Box<dyn Fn(&Arc<HttpConnectionManager>, Connection) -> Rc<dyn Handler>>;
+
+/// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the connections of one worker share.
+pub struct Worker {
+    /// Starts connections.
+    pub tasks: Tasks,
+    /// Bound on connections, for all workers.
+    pub limit: ConnectionLimit,
+    /// Serves HTTP.
+    pub http: Handlers,
+    /// Forwards bytes.
+    pub tcp: Forwarder,
+}
+
+/// Runs a worker until its manager is gone.
+pub async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Command>) {
+    while let Some(Command::Accept(bound, socket)) = commands.recv().await {
+        match TcpListener::from_std(socket) {
+            Ok(listener) => worker.tasks.job_local("listener", accept(worker.clone(), bound, listener)),
+            Err(error) => tracing::error!(listener = %bound.name, "this worker cannot accept: {error}"),
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, bound: Arc<Bound>, listener: TcpListener) {
+    loop {
+        tokio::select! {
+            biased;
+            () = bound.stopped().started() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => start(&worker, &bound, stream, peer),
+                Err(error) => {
+                    tracing::warn!(listener = %bound.name, "accept failed: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // What the kernel has accepted already would be reset when the socket closes.
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        start(&worker, &bound, stream, peer);
+    }
+}
+
+fn start(worker: &Rc<Worker>, bound: &Arc<Bound>, stream: TcpStream, peer: std::net::SocketAddr) {
+    count(&bound.counts.accepted);
+    let Some(place) = worker.limit.take() else {
+        count(&bound.counts.overflow);
+        count(&bound.counts.closed);
+        let limit = worker.limit.limit();
+        tracing::warn!(listener = %bound.name, %peer, limit, "closed: too many connections; raise `ulimit -n`");
+        return;
+    };
+    let (worker_of_job, bound) = (worker.clone(), bound.clone());
+    worker.tasks.job_local("connection", async move {
+        let closing = Closing(bound.clone());
+        connection::run(worker_of_job, bound, stream, peer).await;
+        drop((closing, place));
+    });
+}
+
+/// Counts the close, also when the connection's job panics.
+struct Closing(Arc<Bound>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        count(&self.0.counts.closed);
+    }
+}

@@ -1,0 +1,125 @@
+//! Copies bytes both ways until both sides have ended, with half-closes passed on, and gives up when neither side says
+//! anything for the idle time.
+
+use std::cell::Cell;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+
+/// Bytes in flight per direction.
+const BUFFER: usize = 16 * 1024;
+
+/// Bytes that went each way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Copied {
+    /// From the client to the upstream.
+    pub sent: u64,
+    /// From the upstream to the client.
+    pub received: u64,
+}
+
+/// Why copying ended before both sides did.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// Nothing came for the idle time.
+    #[error("no bytes in either direction for {0:?}")]
+    Idle(Duration),
+    /// A side broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Copies until both directions have ended. Also says how much went when it fails.
+pub async fn both_ways<A, B>(client: A, upstream: B, idle: Option<Duration>) -> (Copied, Result<(), CopyError>)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (client_read, client_write) = tokio::io::split(client);
+    let (upstream_read, upstream_write) = tokio::io::split(upstream);
+    let (sent, received) = (Cell::new(0), Cell::new(0));
+    let last = Cell::new(Instant::now());
+    let result = tokio::select! {
+        result = async {
+            tokio::try_join!(
+                one_way(client_read, upstream_write, &sent, &last),
+                one_way(upstream_read, client_write, &received, &last),
+            )
+        } => result.map(|_| ()).map_err(CopyError::from),
+        limit = idle_for(idle, &last) => Err(CopyError::Idle(limit)),
+    };
+    (Copied { sent: sent.get(), received: received.get() }, result)
+}
+
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: &Cell<u64>,
+    last: &Cell<Instant>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        last.set(Instant::now());
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..length]).await?;
+        to.flush().await?;
+        count.set(count.get() + length as u64);
+        last.set(Instant::now());
+    }
+}
+
+async fn idle_for(limit: Option<Duration>, last: &Cell<Instant>) -> Duration {
+    let Some(limit) = limit else { return std::future::pending().await };
+    loop {
+        let deadline = last.get() + limit;
+        if deadline <= Instant::now() {
+            return limit;
+        }
+        tokio::time::sleep_until(deadline).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_half_close_passes_and_the_other_way_goes_on() {
+        let (mut client, near) = tokio::io::duplex(64);
+        let (far, mut upstream) = tokio::io::duplex(64);
+        let talk = async {
+            client.write_all(b"question").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut question = Vec::new();
+            upstream.read_to_end(&mut question).await.unwrap();
+            upstream.write_all(b"the answer").await.unwrap();
+            drop(upstream);
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            (question, answer)
+        };
+        let ((question, answer), (copied, result)) = tokio::join!(talk, both_ways(near, far, None));
+        result.unwrap();
+        assert_eq!((&question[..], &answer[..]), (&b"question"[..], &b"the answer"[..]));
+        assert_eq!(copied, Copied { sent: 8, received: 10 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_the_connection_and_bytes_put_the_end_off() {
+        let (mut client, near) = tokio::io::duplex(64);
+        let (far, _upstream) = tokio::io::duplex(64);
+        let begun = Instant::now();
+        let talk = async {
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            client.write_all(b"x").await.unwrap();
+        };
+        let ((), (copied, result)) = tokio::join!(talk, both_ways(near, far, Some(Duration::from_secs(10))));
+        assert!(matches!(result, Err(CopyError::Idle(_))));
+        assert_eq!((copied.sent, begun.elapsed().as_secs()), (1, 18));
+    }
+}
