@@ -156,5 +156,4 @@ fn unknown_subset(rule: &merge::MergedRule<'_>, subset: &str, host: &str) -> Str
 }
 
 #[cfg(test)]
-#[path = "last_good/tests.rs"]
 mod tests;

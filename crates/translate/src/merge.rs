@@ -319,5 +319,4 @@ pub fn authorization_policies<'w>(
 }
 
 #[cfg(test)]
-#[path = "merge/tests.rs"]
 mod tests;

@@ -304,5 +304,5 @@ pub fn verdict(world: &World, policy: &Resource<AuthorizationPolicy>, notes: &mu
 }
 
 #[cfg(test)]
-#[path = "authorization_policy/tests.rs"]
+#[path = "authorization_policy_tests.rs"]
 mod tests;

@@ -150,5 +150,5 @@ fn rule_verdict(rule: &HttpRoute, field: &str, about: &mut About<'_>) {
 }
 
 #[cfg(test)]
-#[path = "virtual_service/tests.rs"]
+#[path = "virtual_service_tests.rs"]
 mod tests;

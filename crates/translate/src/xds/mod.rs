@@ -7,3 +7,6 @@ pub mod listener;
 pub mod load_assignment;
 pub mod route_configuration;
 pub mod transport_socket;
+
+#[cfg(test)]
+mod tests;
