@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use super::body::Body;
-use super::head::{RequestHead, ResponseHead};
+use super::head::{BodyLength, RequestHead, ResponseHead};
+use super::refusal::Refusal;
 
 pub use futures_util::future::LocalBoxFuture;
 
@@ -20,6 +21,15 @@ pub trait Handler {
         body: Body,
         sink: Informational,
     ) -> LocalBoxFuture<'a, (ResponseHead, Body)>;
+
+    /// Answers a request whose head was refused, in plain words; the connection closes after it. A host overrides it to
+    /// log and count the refusal.
+    fn refuse(&self, refusal: &Refusal) -> (ResponseHead, Body) {
+        let text = refusal.to_string();
+        let mut head = ResponseHead::new(refusal.status(), BodyLength::Known(text.len() as u64));
+        head.headers.append("content-type", "text/plain");
+        (head, Body::full(text))
+    }
 }
 
 /// Takes interim responses on behalf of a codec.

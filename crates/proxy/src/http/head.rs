@@ -60,8 +60,8 @@ pub enum BodyLength {
 ///
 /// `authority` and `length` are the truth: an encoder writes `host`, `content-length` and `transfer-encoding` from them
 /// and uses fields of those names in `headers` only for their place and spelling. Fields that concern one hop
-/// (`connection` and what it names, `keep-alive`, `te` other than `trailers`, `upgrade`, `transfer-encoding`, `expect:
-/// 100-continue`) are gone before a handler sees the head.
+/// (`connection` and what it names, `keep-alive`, `te` other than `trailers`, `upgrade`, `expect: 100-continue`) are gone
+/// before a handler sees the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHead {
     /// The method, in the case it was sent with.

@@ -48,7 +48,7 @@ impl Headers {
 
     /// Makes `value` the only value of `name`. A field that is there keeps its place and its spelling.
     pub fn set(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
-        let (name, value) = (name.into(), harmless(value.into()));
+        let (name, value) = (token(name.into()), harmless(value.into()));
         let Some(first) = self.fields.iter().position(|(have, _)| have.eq_ignore_ascii_case(&name)) else {
             self.push(name, value);
             return;
@@ -63,9 +63,10 @@ impl Headers {
     }
 
     /// Adds a field at the end, beside others of the same name. CR, LF and NUL in a value become spaces (RFC 9110,
-    /// section 5.5), so that no value that the proxy computes can end its line.
+    /// section 5.5) and bytes that a name may not have become hyphens, so that nothing that the proxy or its
+    /// configuration computes can end its line.
     pub fn append(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.push(name.into(), harmless(value.into()));
+        self.push(token(name.into()), harmless(value.into()));
     }
 
     /// Removes every field of this name; returns the first value.
@@ -144,6 +145,39 @@ fn harmless(value: Bytes) -> Bytes {
     Bytes::from(copy)
 }
 
+/// Whether a byte may stand in a field name or a method (RFC 9110, section 5.6.2).
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// The name with hyphens in the place of bytes that are not allowed in one.
+fn token(name: Bytes) -> Bytes {
+    if !name.is_empty() && name.iter().all(|byte| is_token_byte(*byte)) {
+        return name;
+    }
+    if name.is_empty() {
+        return Bytes::from_static(b"-");
+    }
+    name.iter().map(|byte| if is_token_byte(*byte) { *byte } else { b'-' }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,5 +218,7 @@ mod tests {
         headers.set("y", "b\nc");
         assert_eq!(headers.get_str("x"), Some("a  evil: 1 "));
         assert_eq!(headers.get_str("y"), Some("b c"));
+        headers.append("a\r\nb: c", "d");
+        assert_eq!(headers.get_str("a--b--c"), Some("d"));
     }
 }

@@ -2,12 +2,31 @@
 //!
 //! `headers`, `head`, `body` and `handler` are the seam; each codec is a folder beside them.
 
+mod authority;
 pub mod body;
+mod chunked;
+mod deadline;
+pub mod h1;
+mod h1_buffers;
+pub mod h1_client;
+mod h1_client_body;
+mod h1_decode;
+mod h1_encode;
+mod h1_exchange;
+mod h1_fields;
+mod h1_framing;
+mod h1_request;
+mod h1_response;
+mod h1_scan;
+pub mod h1_server;
 pub mod handler;
 pub mod head;
 pub mod headers;
+mod hop;
+pub mod refusal;
 
 pub use body::{Body, BodyError, BodyStream, Frame};
 pub use handler::{Handler, Informational, InformationalSink, LocalBoxFuture};
 pub use head::{BodyLength, RequestHead, ResponseHead, Scheme, Version};
 pub use headers::Headers;
+pub use refusal::Refusal;

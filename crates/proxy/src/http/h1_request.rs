@@ -1,0 +1,201 @@
+//! Reads the head of a request (RFC 9112, sections 2 and 3).
+
+use bytes::Bytes;
+use http::Method;
+
+use super::authority;
+use super::h1_fields::{Fields, refusal, with_table};
+use super::h1_scan::HeadEnd;
+use super::head::{BodyLength, RequestHead, Scheme, Version};
+use super::refusal::Refusal;
+
+/// What the connection adds to what the bytes say.
+#[derive(Debug, Clone)]
+pub struct RequestRules {
+    /// The scheme of targets in origin form.
+    pub scheme: Scheme,
+    /// Take methods that are not registered. Envoy's `allow_custom_methods`.
+    pub allow_custom_methods: bool,
+    /// The authority of HTTP/1.0 requests without `host`; without it they are refused. Envoy's
+    /// `default_host_for_http_10`.
+    pub default_host_for_http_10: Option<Bytes>,
+}
+
+impl Default for RequestRules {
+    fn default() -> Self {
+        RequestRules { scheme: Scheme::Http, allow_custom_methods: false, default_host_for_http_10: None }
+    }
+}
+
+/// A request head, and what it says about its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ParsedRequest {
+    /// The head, without fields that concern one hop.
+    pub head: RequestHead,
+    /// Whether the client wants to go on with the connection.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// Reads a complete head, as long as the scanner found it.
+pub(crate) fn parse(bytes: Bytes, end: HeadEnd, rules: &RequestRules) -> Result<ParsedRequest, Refusal> {
+    let count = end.lines.saturating_sub(1);
+    with_table(count, |table| {
+        let mut request = httparse::Request::new(&mut []);
+        let status = request.parse_with_uninit_headers(&bytes, table).map_err(refusal)?;
+        if status != httparse::Status::Complete(bytes.len()) {
+            return Err(Refusal::Malformed("an empty line inside the head"));
+        }
+        let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version)
+        else {
+            return Err(Refusal::Malformed("the request line is not complete"));
+        };
+        let version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        let fields = Fields::walk(&bytes, request.headers)?;
+        let method = read_method(method, rules)?;
+        let (scheme, authority, target) = read_target(&bytes, &method, target, version, &fields, rules)?;
+        assemble(method, scheme, authority, target, version, fields)
+    })
+}
+
+fn assemble(
+    method: Method,
+    scheme: Scheme,
+    authority: Bytes,
+    target: Bytes,
+    version: Version,
+    fields: Fields,
+) -> Result<ParsedRequest, Refusal> {
+    let length = fields.framing.length(version)?.unwrap_or(BodyLength::None);
+    if method == Method::TRACE && length != BodyLength::None {
+        return Err(Refusal::Malformed("TRACE with a body"));
+    }
+    let keep_alive = match version {
+        Version::Http10 => fields.connection.has("keep-alive") && !fields.connection.has("close"),
+        _ => !fields.connection.has("close"),
+    };
+    let mut headers = fields.headers;
+    let mut expects_continue = false;
+    if let Some(expect) = fields.expect {
+        // Other expectations are for the origin; this one is answered by each hop that holds the body back.
+        if expect.eq_ignore_ascii_case(b"100-continue") {
+            let body = !matches!(length, BodyLength::None | BodyLength::Known(0));
+            expects_continue = version == Version::Http11 && body;
+        } else {
+            headers.push(Bytes::from_static(b"expect"), expect);
+        }
+    }
+    let head = RequestHead { method, scheme, authority, target, version, headers, length };
+    Ok(ParsedRequest { head, keep_alive, expects_continue })
+}
+
+fn read_method(method: &str, rules: &RequestRules) -> Result<Method, Refusal> {
+    if !rules.allow_custom_methods && !is_registered(method) {
+        return Err(Refusal::Malformed("the method is not registered (allow_custom_methods takes any)"));
+    }
+    Method::from_bytes(method.as_bytes())
+        .map_err(|_| Refusal::Malformed("the method has a byte that is not allowed"))
+}
+
+/// The methods that Envoy takes by default.
+fn is_registered(method: &str) -> bool {
+    const METHODS: [&str; 34] = [
+        "GET",
+        "POST",
+        "PUT",
+        "HEAD",
+        "DELETE",
+        "OPTIONS",
+        "PATCH",
+        "CONNECT",
+        "TRACE",
+        "ACL",
+        "BIND",
+        "CHECKOUT",
+        "COPY",
+        "LINK",
+        "LOCK",
+        "MERGE",
+        "MKACTIVITY",
+        "MKCALENDAR",
+        "MKCOL",
+        "M-SEARCH",
+        "MOVE",
+        "NOTIFY",
+        "PROPFIND",
+        "PROPPATCH",
+        "PURGE",
+        "REBIND",
+        "REPORT",
+        "SEARCH",
+        "SOURCE",
+        "SUBSCRIBE",
+        "UNBIND",
+        "UNLINK",
+        "UNLOCK",
+        "UNSUBSCRIBE",
+    ];
+    METHODS.contains(&method)
+}
+
+/// Scheme, authority and path of the target (RFC 9112, section 3.2). An absolute target wins over `host`.
+fn read_target(
+    bytes: &Bytes,
+    method: &Method,
+    target: &str,
+    version: Version,
+    fields: &Fields,
+    rules: &RequestRules,
+) -> Result<(Scheme, Bytes, Bytes), Refusal> {
+    if *method == Method::CONNECT {
+        return Err(Refusal::Unsupported("CONNECT"));
+    }
+    if !target.is_ascii() || target.contains('#') {
+        return Err(Refusal::Malformed("the target has a fragment or a byte outside ASCII"));
+    }
+    let host = match &fields.host {
+        Some(host) if authority::is_valid(host) => Some(host.clone()),
+        Some(_) => return Err(Refusal::Malformed("host is not HOST or HOST:PORT")),
+        None if version == Version::Http10 => rules.default_host_for_http_10.clone(),
+        None => return Err(Refusal::Malformed("host is missing")),
+    };
+    const NO_HOST: Refusal = Refusal::Malformed("host is missing");
+    if target.starts_with('/') {
+        return Ok((rules.scheme, host.ok_or(NO_HOST)?, bytes.slice_ref(target.as_bytes())));
+    }
+    if target == "*" {
+        if *method != Method::OPTIONS {
+            return Err(Refusal::Malformed("the target * is for OPTIONS only"));
+        }
+        return Ok((rules.scheme, host.ok_or(NO_HOST)?, Bytes::from_static(b"*")));
+    }
+    let (scheme, rest) = split_scheme(target)?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if !authority::is_valid(authority.as_bytes()) {
+        return Err(Refusal::Malformed("the authority of the target is not HOST or HOST:PORT"));
+    }
+    let path = match path.as_bytes() {
+        [] if *method == Method::OPTIONS => Bytes::from_static(b"*"),
+        [] => Bytes::from_static(b"/"),
+        [b'?', ..] => Bytes::from(format!("/{path}")),
+        slashed => bytes.slice_ref(slashed),
+    };
+    Ok((scheme, bytes.slice_ref(authority.as_bytes()), path))
+}
+
+fn split_scheme(target: &str) -> Result<(Scheme, &str), Refusal> {
+    for (prefix, scheme) in [("http://", Scheme::Http), ("https://", Scheme::Https)] {
+        if let Some((start, rest)) = target.split_at_checked(prefix.len())
+            && start.eq_ignore_ascii_case(prefix)
+        {
+            return Ok((scheme, rest));
+        }
+    }
+    Err(Refusal::Malformed("the target is neither a path nor an absolute http or https address"))
+}
+
+#[cfg(test)]
+#[path = "h1_request_tests.rs"]
+mod tests;

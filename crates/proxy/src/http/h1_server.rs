@@ -1,0 +1,333 @@
+//! The server side of a connection: one request after the other, until one side has enough.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Buf;
+use runtime::DrainWatch;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::{Body, BodyError};
+use super::deadline::Deadline;
+use super::h1::Limits;
+use super::h1_buffers::Transport;
+use super::h1_encode::{self, Framing, ResponseRules};
+use super::h1_exchange::{BodyWriter, RequestBody, Shared};
+use super::h1_request::{self, ParsedRequest};
+use super::h1_scan::HeadScanner;
+use super::handler::{Handler, Informational};
+use super::head::{BodyLength, ResponseHead, Version};
+use super::headers::is_token_byte;
+use super::hop::ConnectionFields;
+use super::refusal::Refusal;
+
+pub use super::h1_request::RequestRules;
+
+/// Bytes of an unread request body that are read and dropped to keep a connection, and that are taken from a connection
+/// that is being closed so that the client sees the answer and not a reset.
+const DRAIN_LIMIT: usize = 64 * 1024;
+/// How long a connection that is being closed waits for the client to see the answer.
+const LINGER: Duration = Duration::from_secs(1);
+/// Empty lines before a request line that are ignored (RFC 9112, section 2.2).
+const MAX_EMPTY_LINES: usize = 4;
+
+/// Limits and rules of a server connection. A timeout of zero is off.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Bounds of heads and trailers.
+    pub limits: Limits,
+    /// What heads may say.
+    pub rules: RequestRules,
+    /// From the first byte of a head to its last. Envoy's `request_headers_timeout`.
+    pub header_timeout: Duration,
+    /// Between two requests. Envoy's `idle_timeout`.
+    pub idle_timeout: Duration,
+    /// While the client owes bytes of a body or does not take the response.
+    pub stall_timeout: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        ServerOptions {
+            limits: Limits::default(),
+            rules: RequestRules::default(),
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(3600),
+            stall_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Why a connection ended in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// The client closed it between two requests.
+    ByClient,
+    /// The client, the response or the version asked for it.
+    AfterResponse,
+    /// Nothing came for the idle timeout.
+    Idle,
+    /// The proxy drains.
+    Drained,
+    /// A head was refused, and answered.
+    Refused(Refusal),
+}
+
+/// Why a connection broke.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The client closed while its request was being answered, or in the middle of a head.
+    #[error("the client closed the connection before the end of its exchange")]
+    ClientGone,
+    /// The client owed or refused bytes for longer than the stall timeout.
+    #[error("the client took or sent nothing for longer than the stall timeout")]
+    Stalled,
+    /// The connection failed.
+    #[error("the connection to the client failed: {0}")]
+    Io(#[from] io::Error),
+    /// The response's body broke off, so the connection did.
+    #[error("the response was aborted: {0}")]
+    ResponseBroken(BodyError),
+}
+
+/// Serves requests on `io` until either side closes. All of it happens in the task that polls the future; dropping the
+/// future closes the connection.
+pub async fn serve<IO>(
+    io: IO,
+    handler: &dyn Handler,
+    options: &ServerOptions,
+    drain: &DrainWatch,
+) -> Result<Closed, ConnectionError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let shared = Rc::new(RefCell::new(Shared::new(io, options.stall_timeout)));
+    let connection = Connection { shared, handler, options, drain };
+    let mut drained = pin!(drain.started());
+    let mut waiting = Deadline::default();
+    loop {
+        let mut reader = HeadReader::default();
+        waiting.set(Some(options.idle_timeout));
+        let next = poll_fn(|cx| connection.poll_head(cx, &mut reader, &mut waiting, drained.as_mut())).await;
+        match next? {
+            Next::Request(request) => {
+                if !connection.exchange(*request).await? {
+                    connection.close().await;
+                    let closed = if drain.is_draining() { Closed::Drained } else { Closed::AfterResponse };
+                    return Ok(closed);
+                }
+            }
+            Next::Refused(refusal) => {
+                connection.refuse(refusal).await?;
+                connection.close().await;
+                return Ok(Closed::Refused(refusal));
+            }
+            Next::Closed(closed) => {
+                poll_fn(|cx| connection.shared.borrow_mut().transport.poll_shutdown(cx)).await.ok();
+                return Ok(closed);
+            }
+        }
+    }
+}
+
+enum Next {
+    Request(Box<ParsedRequest>),
+    Refused(Refusal),
+    Closed(Closed),
+}
+
+/// Where the reading of one head stands.
+#[derive(Default)]
+struct HeadReader {
+    scanner: HeadScanner,
+    begun: bool,
+    empty_lines: usize,
+}
+
+impl HeadReader {
+    /// A request or a refusal, when the buffer has enough for one.
+    fn read<IO: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        transport: &mut Transport<IO>,
+        options: &ServerOptions,
+    ) -> Result<Option<ParsedRequest>, Refusal> {
+        let buffer = &mut transport.read;
+        while !self.begun && buffer.starts_with(b"\r\n") && self.empty_lines < MAX_EMPTY_LINES {
+            buffer.advance(2);
+            self.empty_lines += 1;
+        }
+        let Some(first) = buffer.first() else { return Ok(None) };
+        if !self.begun && !is_token_byte(*first) {
+            if &buffer[..] == b"\r" && self.empty_lines < MAX_EMPTY_LINES {
+                return Ok(None);
+            }
+            return Err(Refusal::Malformed(
+                "the first byte does not begin a method; is this another protocol, or TLS?",
+            ));
+        }
+        self.begun = true;
+        let Some(end) = self.scanner.scan(buffer, &options.limits, 1)? else { return Ok(None) };
+        let head = buffer.split_to(end.length).freeze();
+        h1_request::parse(head, end, &options.rules).map(Some)
+    }
+}
+
+struct Connection<'h, IO> {
+    shared: Rc<RefCell<Shared<IO>>>,
+    handler: &'h dyn Handler,
+    options: &'h ServerOptions,
+    drain: &'h DrainWatch,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<'_, IO> {
+    fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        reader: &mut HeadReader,
+        waiting: &mut Deadline,
+        drained: Pin<&mut impl Future<Output = ()>>,
+    ) -> Poll<Result<Next, ConnectionError>> {
+        let transport = &mut self.shared.borrow_mut().transport;
+        loop {
+            let had_begun = reader.begun;
+            match reader.read(transport, self.options) {
+                Ok(Some(request)) => return Poll::Ready(Ok(Next::Request(Box::new(request)))),
+                Ok(None) => {}
+                Err(refusal) => return Poll::Ready(Ok(Next::Refused(refusal))),
+            }
+            if reader.begun && !had_begun {
+                waiting.set(Some(self.options.header_timeout));
+            }
+            match transport.poll_fill(cx, 1)? {
+                Poll::Ready(0) if reader.begun => return Poll::Ready(Err(ConnectionError::ClientGone)),
+                Poll::Ready(0) => return Poll::Ready(Ok(Next::Closed(Closed::ByClient))),
+                Poll::Ready(_) => {}
+                Poll::Pending => break,
+            }
+        }
+        if reader.begun {
+            let seconds = self.options.header_timeout.as_secs();
+            let refusal = Refusal::HeadTimeout { seconds, seen: transport.read.len() };
+            return waiting.poll(cx).map(|()| Ok(Next::Refused(refusal)));
+        }
+        transport.shrink();
+        if drained.poll(cx).is_ready() {
+            return Poll::Ready(Ok(Next::Closed(Closed::Drained)));
+        }
+        waiting.poll(cx).map(|()| Ok(Next::Closed(Closed::Idle)))
+    }
+
+    /// Answers one request; says whether another one may follow.
+    async fn exchange(&self, request: ParsedRequest) -> Result<bool, ConnectionError> {
+        let ParsedRequest { head, keep_alive, expects_continue } = request;
+        let (client, to_head) = (head.version, head.method == http::Method::HEAD);
+        let interim = client != Version::Http10;
+        let number = {
+            let mut shared = self.shared.borrow_mut();
+            shared.begin(head.length, self.options.limits, expects_continue, interim);
+            shared.exchange
+        };
+        let body = match head.length {
+            BodyLength::None | BodyLength::Known(0) => Body::empty(),
+            _ => Body::stream(RequestBody { shared: self.shared.clone(), exchange: number }),
+        };
+        let sink = if interim { Informational::new(self.shared.clone()) } else { Informational::none() };
+        let mut answer = self.handler.handle(head, body, sink);
+        let (head, body) = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+            Poll::Pending => self.shared.borrow_mut().poll_idle_side(cx).map(Err),
+        })
+        .await?;
+        drop(answer);
+        let close = !keep_alive || self.must_close(&head);
+        let closed = self.respond(&head, body, ResponseRules { client, to_head, close }).await?;
+        // A body that outlives its exchange finds another number.
+        self.shared.borrow_mut().exchange += 1;
+        Ok(!closed && self.finish_request().await)
+    }
+
+    fn must_close(&self, head: &ResponseHead) -> bool {
+        let mut asked = ConnectionFields::default();
+        head.headers.get_all("connection").for_each(|value| asked.push(value.clone()));
+        let shared = self.shared.borrow();
+        shared.broken || shared.continue_pending || asked.has("close") || self.drain.is_draining()
+    }
+
+    /// Writes a response; says whether the connection must close.
+    async fn respond(
+        &self,
+        head: &ResponseHead,
+        body: Body,
+        rules: ResponseRules,
+    ) -> Result<bool, ConnectionError> {
+        let mut head_length = head.length;
+        if head_length == BodyLength::None {
+            // A body at hand is never lost to a head that does not mention it.
+            head_length = body.length();
+        }
+        let framing = {
+            let mut shared = self.shared.borrow_mut();
+            shared.interim_allowed = false;
+            shared.stall.clear();
+            if head_length == head.length {
+                h1_encode::response_head(&mut shared.transport.out, head, rules)
+            } else {
+                let head = ResponseHead { length: head_length, ..head.clone() };
+                h1_encode::response_head(&mut shared.transport.out, &head, rules)
+            }
+        };
+        let mut writer = BodyWriter::new(body, framing);
+        poll_fn(|cx| writer.poll_response(&self.shared, cx)).await?;
+        Ok(rules.close || framing == Framing::UntilClose || self.shared.borrow().broken)
+    }
+
+    /// Brings the connection to the start of the next request; says whether that worked.
+    async fn finish_request(&self) -> bool {
+        if self.shared.borrow().decoder.is_done() {
+            return true;
+        }
+        let mut limit = DRAIN_LIMIT;
+        self.shared.borrow_mut().stall.set(Some(LINGER));
+        let done = poll_fn(|cx| self.shared.borrow_mut().poll_drain(cx, &mut limit)).await;
+        self.shared.borrow_mut().stall.clear();
+        done
+    }
+
+    async fn refuse(&self, refusal: Refusal) -> Result<(), ConnectionError> {
+        let (head, body) = self.handler.refuse(&refusal);
+        let rules = ResponseRules { client: Version::Http11, to_head: false, close: true };
+        self.shared.borrow_mut().broken = true;
+        self.respond(&head, body, rules).await.map(drop)
+    }
+
+    /// Closes the write side, and reads on for a moment: closing a socket with unread bytes makes the kernel reset it, and
+    /// the client would lose the answer.
+    async fn close(&self) {
+        let mut limit = DRAIN_LIMIT;
+        self.shared.borrow_mut().stall.set(Some(LINGER));
+        poll_fn(|cx| {
+            let shared = &mut *self.shared.borrow_mut();
+            if shared.transport.poll_shutdown(cx).is_pending() {
+                return shared.stall.poll(cx);
+            }
+            loop {
+                shared.transport.read.clear();
+                match shared.transport.poll_fill(cx, 1) {
+                    Poll::Ready(Ok(read @ 1..)) if read < limit => limit -= read,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return shared.stall.poll(cx),
+                }
+            }
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+#[path = "h1_server_tests.rs"]
+mod tests;
