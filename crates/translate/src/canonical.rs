@@ -60,7 +60,9 @@ impl Shape {
             (Shape::Cluster, 33) => (Shape::ClusterLoadAssignment, false),
             (Shape::Cluster, 36) | (Shape::RbacRules, 2) => (Shape::Plain, true),
             (Shape::Cluster, 43) => (Shape::TransportSocketMatch, false),
-            (Shape::TransportSocketMatch, 2) | (Shape::StructEntry, 2) | (Shape::Value, 5) => (Shape::Struct, false),
+            (Shape::TransportSocketMatch, 2) | (Shape::StructEntry, 2) | (Shape::Value, 5) => {
+                (Shape::Struct, false)
+            }
             (Shape::ClusterLoadAssignment, 2) => (Shape::LocalityLbEndpoints, false),
             (Shape::LocalityLbEndpoints, 2) => (Shape::LbEndpoint, false),
             (Shape::RouteConfiguration, 2) => (Shape::VirtualHost, false),
@@ -207,7 +209,11 @@ mod tests {
     fn cluster() -> Cluster {
         let keys: Vec<String> = (0..40).map(|i| format!("key-{i}")).collect();
         let inner = struct_of(keys.iter().map(|key| (key.as_str(), text(key))));
-        Cluster { name: "c".to_owned(), metadata: Some(metadata([("b", inner.clone()), ("a", inner)])), ..Default::default() }
+        Cluster {
+            name: "c".to_owned(),
+            metadata: Some(metadata([("b", inner.clone()), ("a", inner)])),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -216,7 +222,11 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(pack(&cluster()), first);
         }
-        assert_ne!(cluster().encode_to_vec(), cluster().encode_to_vec(), "the maps are too small to show the trouble");
+        assert_ne!(
+            cluster().encode_to_vec(),
+            cluster().encode_to_vec(),
+            "the maps are too small to show the trouble"
+        );
     }
 
     #[test]
@@ -241,7 +251,11 @@ mod tests {
         let other = pack(&Cluster { name: "d".to_owned(), ..cluster() });
         assert_eq!(version(&any), version(&pack(&cluster())));
         assert_ne!(version(&any), version(&other));
-        assert_eq!(version(&Any::default()), "af63bd4c8601b7df", "the hash is the same in every process and version");
+        assert_eq!(
+            version(&Any::default()),
+            "af63bd4c8601b7df",
+            "the hash is the same in every process and version"
+        );
     }
 
     #[test]

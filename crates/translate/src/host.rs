@@ -68,7 +68,10 @@ impl<T> HostIndex<T> {
 
     /// All values whose pattern covers `host`, grouped by pattern, the most specific pattern first. A wildcard host is
     /// covered by itself and by shorter wildcards.
-    pub fn matches<'a, 'h>(&'a self, host: &'h str) -> impl Iterator<Item = (&'a str, &'a [T])> + use<'a, 'h, T> {
+    pub fn matches<'a, 'h>(
+        &'a self,
+        host: &'h str,
+    ) -> impl Iterator<Item = (&'a str, &'a [T])> + use<'a, 'h, T> {
         let exact = self.exact.get_key_value(host).map(|(key, values)| (key.as_str(), values.as_slice()));
         let wildcards = self
             .wildcards
@@ -97,7 +100,8 @@ mod tests {
 
     #[test]
     fn everything_else_stays() {
-        for host in ["payment.production", "*", "127.0.0.1", "::1", "*.example.com", "a.b.svc.cluster.local"] {
+        for host in ["payment.production", "*", "127.0.0.1", "::1", "*.example.com", "a.b.svc.cluster.local"]
+        {
             assert_eq!(expand(host, "production"), host);
         }
     }
@@ -105,7 +109,9 @@ mod tests {
     #[test]
     fn service_names_are_split_and_others_are_not() {
         assert_eq!(split_service_fqdn("a.b.svc.cluster.local"), Some(("a", "b")));
-        for host in ["a.b", "a.svc.cluster.local", "a.b.c.svc.cluster.local", "example.com", ".b.svc.cluster.local"] {
+        for host in
+            ["a.b", "a.svc.cluster.local", "a.b.c.svc.cluster.local", "example.com", ".b.svc.cluster.local"]
+        {
             assert_eq!(split_service_fqdn(host), None, "{host}");
         }
     }
@@ -114,7 +120,11 @@ mod tests {
     fn a_wildcard_covers_longer_names_only() {
         assert!(covers("*.foo.com", "a.foo.com") && covers("*.foo.com", "a.b.foo.com") && covers("*", "x"));
         assert!(covers("*foo.com", "barfoo.com"));
-        assert!(!covers("*.foo.com", "foo.com") && !covers("*.foo.com", "foo.org") && !covers("foo.com", "a.foo.com"));
+        assert!(
+            !covers("*.foo.com", "foo.com")
+                && !covers("*.foo.com", "foo.org")
+                && !covers("foo.com", "a.foo.com")
+        );
     }
 
     #[test]

@@ -63,7 +63,12 @@ pub fn settle(previous: &World, next: &World) -> LastGood {
     settled
 }
 
-fn settle_one(previous: &World, next: &World, written: &Arc<Resource<VirtualService>>, settled: &mut LastGood) {
+fn settle_one(
+    previous: &World,
+    next: &World,
+    written: &Arc<Resource<VirtualService>>,
+    settled: &mut LastGood,
+) {
     let name = (written.meta.namespace.clone(), written.meta.name.clone());
     let before = previous.last_good();
     let good = before.whole.get(&name).and_then(|()| before.serving.get(&name));
@@ -74,7 +79,10 @@ fn settle_one(previous: &World, next: &World, written: &Arc<Resource<VirtualServ
     let serving = match good {
         Some(good) if !missing.is_empty() && !unchanged => {
             for it in &missing {
-                about.warning(&it.field, format!("{}; the last good version keeps serving until it is", it.what));
+                about.warning(
+                    &it.field,
+                    format!("{}; the last good version keeps serving meanwhile", it.what),
+                );
             }
             good
         }
@@ -85,9 +93,15 @@ fn settle_one(previous: &World, next: &World, written: &Arc<Resource<VirtualServ
         settled.whole.insert(name.clone(), ());
     }
     settled.serving.insert(name, serving.clone());
-    for it in self::missing(next, serving) {
+    let written_serves = serving.same_content(written);
+    for mut it in self::missing(next, serving) {
         let subset = &it.destination.subset;
         let kept = whole.then(|| last_subset(previous, &serving.meta.namespace, &it.host, subset)).flatten();
+        if !written_serves {
+            // The path leads into a version that is no longer written anywhere.
+            it.what = format!("the last good version serves, and {}", it.what);
+            it.field = "spec.http".to_owned();
+        }
         let mut about =
             About::new("VirtualService", &written.meta.namespace, &written.meta.name, &mut settled.notes);
         match kept {
@@ -123,7 +137,12 @@ fn missing<'a>(world: &World, route: &'a Resource<VirtualService>) -> Vec<Missin
             let base = format!("spec.http[{i}].route[{j}].destination");
             let host = host::expand(&destination.host, namespace);
             let mut push = |field: &str, what: String, host: &str| {
-                found.push(Missing { field: format!("{base}.{field}"), destination, host: host.to_owned(), what });
+                found.push(Missing {
+                    field: format!("{base}.{field}"),
+                    destination,
+                    host: host.to_owned(),
+                    what,
+                });
             };
             let Some(service) = world.service(&host) else {
                 push("host", format!("no Service is named {host}"), &host);
@@ -152,7 +171,10 @@ fn unknown_subset(rule: &merge::MergedRule<'_>, subset: &str, host: &str) -> Str
     };
     let names: Vec<&str> = rule.subsets.iter().map(|subset| subset.name.as_str()).collect();
     let (namespace, name) = (&first.meta.namespace, &first.meta.name);
-    format!("DestinationRule {namespace}/{name} has no subset \"{subset}\" of {host} (it has: {})", names.join(", "))
+    format!(
+        "DestinationRule {namespace}/{name} has no subset \"{subset}\" of {host} (it has: {})",
+        names.join(", ")
+    )
 }
 
 #[cfg(test)]

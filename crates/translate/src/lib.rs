@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use api::kinds::mesh_config::OutboundTrafficPolicyMode;
 use prost::Name;
 use protos::Any;
 use protos::envoy::envoy::config::cluster::v3::Cluster;
@@ -87,7 +88,7 @@ pub fn translate(world: &World, node: &ProxyNode, type_url: &str, wanted: &Wante
     let mut about = About::new("Proxy", &node.namespace, &node.workload, &mut notes);
     let resources = match type_url.strip_prefix(protos::any::TYPE_PREFIX) {
         Some(name) if name == Listener::full_name() => listeners(&scope, wanted, &mut about),
-        Some(name) if name == RouteConfiguration::full_name() => routes(&scope, wanted),
+        Some(name) if name == RouteConfiguration::full_name() => routes(&scope, wanted, &mut about),
         Some(name) if name == Cluster::full_name() => clusters(&scope, wanted),
         Some(name) if name == ClusterLoadAssignment::full_name() => assignments(&scope, wanted),
         _ => {
@@ -105,7 +106,12 @@ fn listeners(scope: &Scope<'_>, wanted: &Wanted<'_>, about: &mut About<'_>) -> V
     some.map(|listener| Named::new(listener.name.clone(), protos::any::pack(&listener))).collect()
 }
 
-fn routes(scope: &Scope<'_>, wanted: &Wanted<'_>) -> Vec<Named> {
+fn routes(scope: &Scope<'_>, wanted: &Wanted<'_>, about: &mut About<'_>) -> Vec<Named> {
+    if scope.world.mesh().outbound_traffic_policy_mode() != OutboundTrafficPolicyMode::RegistryOnly {
+        let reason = "without redirected traffic there is no original destination to pass calls to unknown hosts to: \
+                      they are answered 502, as with REGISTRY_ONLY";
+        about.info("meshConfig.outboundTrafficPolicy.mode", reason);
+    }
     let all;
     let names = match wanted {
         Wanted::Names(names) => *names,

@@ -58,7 +58,11 @@ pub fn applies_to_mesh(route: &VirtualService) -> bool {
 
 /// The VirtualServices that may route `host` for clients of namespace `client`, the first to be asked first: the most
 /// specific host, then private ones, then those exported to the namespace by name, then public ones, each oldest first.
-pub fn virtual_services<'w>(world: &'w World, client: &str, host: &str) -> Vec<&'w Arc<Resource<VirtualService>>> {
+pub fn virtual_services<'w>(
+    world: &'w World,
+    client: &str,
+    host: &str,
+) -> Vec<&'w Arc<Resource<VirtualService>>> {
     let default = world.mesh().default_virtual_service_export_to();
     let mut found = Vec::new();
     for (_, group) in world.routes().matches(host) {
@@ -132,7 +136,8 @@ pub fn written_rule<'w>(world: &'w World, client: &str, labels: &Labels, host: &
                     Some(selector) => own && selector.selects(labels),
                     None => {
                         let export_to = or_default(&rule.spec.export_to, default.clone());
-                        exported(&export_to, namespace, client) && (!private_only || !export_to.contains(&"*"))
+                        exported(&export_to, namespace, client)
+                            && (!private_only || !export_to.contains(&"*"))
                     }
                 }
             });
@@ -216,7 +221,10 @@ impl<'w> ClusterPolicy<'w> {
 
 fn port_level(policy: &TrafficPolicy, port: u16) -> Option<&PortTrafficPolicy> {
     let wanted = u32::from(port);
-    policy.port_level_settings.iter().find(|entry| entry.port.is_some_and(|selector| selector.number == wanted))
+    policy
+        .port_level_settings
+        .iter()
+        .find(|entry| entry.port.is_some_and(|selector| selector.number == wanted))
 }
 
 /// The policy of the cluster of a Service port and, perhaps, a subset. A port-level policy replaces the one above it
@@ -277,15 +285,18 @@ fn selects_all(selector: Option<&api::kinds::common::WorkloadSelector>) -> bool 
 pub fn mutual_tls_mode(world: &World, namespace: &str, labels: &Labels, port: u16) -> MutualTlsMode {
     let root = world.mesh().root_namespace();
     let oldest = |namespace: &str, wanted: &dyn Fn(&PeerAuthentication) -> bool| {
-        let all = world.namespace(namespace).into_iter().flat_map(|objects| objects.peer_authentications.values());
+        let all =
+            world.namespace(namespace).into_iter().flat_map(|objects| objects.peer_authentications.values());
         all.filter(|policy| wanted(&policy.spec)).min_by(|a, b| age(&a.meta).cmp(&age(&b.meta)))
     };
     let unselective = |policy: &PeerAuthentication| selects_all(policy.selector.as_ref());
     let selective = |policy: &PeerAuthentication| {
-        !selects_all(policy.selector.as_ref()) && policy.selector.as_ref().is_some_and(|it| it.selects(labels))
+        !selects_all(policy.selector.as_ref())
+            && policy.selector.as_ref().is_some_and(|it| it.selects(labels))
     };
     let workload = if namespace == root { None } else { oldest(namespace, &selective) };
-    let by_port = workload.and_then(|policy| policy.spec.port_level_mtls.get(&u32::from(port))).map(|it| it.mode);
+    let by_port =
+        workload.and_then(|policy| policy.spec.port_level_mtls.get(&u32::from(port))).map(|it| it.mode);
     let mode_of = |policy: &Arc<Resource<PeerAuthentication>>| policy.spec.mtls.as_ref().map(|it| it.mode);
     let levels = [
         by_port,

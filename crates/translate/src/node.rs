@@ -133,7 +133,9 @@ fn flavour(node: &Node) -> Result<Flavour, NodeError> {
 
 /// Address, workload and namespace of `sidecar~IP~WORKLOAD.NAMESPACE~DOMAIN`.
 fn read_id(id: &str) -> Result<(IpAddr, &str, &str), NodeError> {
-    let fail = |reason: &str| refuse("node.id", id, format!("{reason}; expected sidecar~IP~WORKLOAD.NAMESPACE~DOMAIN"));
+    let fail = |reason: &str| {
+        refuse("node.id", id, format!("{reason}; expected sidecar~IP~WORKLOAD.NAMESPACE~DOMAIN"))
+    };
     if id.len() > 4 * MAX_NAME {
         return Err(fail("the id is longer than 1012 bytes"));
     }
@@ -233,13 +235,21 @@ impl Fields<'_> {
             Some(_) => return Err(refuse("node.metadata.LABELS", "", "it must be an object of strings")),
         };
         if fields.fields.len() > MAX_LABELS {
-            return Err(refuse("node.metadata.LABELS", "", format!("a workload has at most {MAX_LABELS} labels")));
+            return Err(refuse(
+                "node.metadata.LABELS",
+                "",
+                format!("a workload has at most {MAX_LABELS} labels"),
+            ));
         }
         let label = |(key, value): (&String, &Value)| match &value.kind {
             Some(Kind::StringValue(text)) if text.len() <= MAX_NAME && key.len() <= 2 * MAX_NAME => {
                 Ok((key.clone(), text.clone()))
             }
-            _ => Err(refuse(&format!("node.metadata.LABELS[{key}]"), "", "it must be a string of at most 253 bytes")),
+            _ => Err(refuse(
+                &format!("node.metadata.LABELS[{key}]"),
+                "",
+                "it must be a string of at most 253 bytes",
+            )),
         };
         fields.fields.iter().map(label).collect()
     }
@@ -291,7 +301,10 @@ mod tests {
     #[test]
     fn what_is_missing_has_defaults() {
         let node = ProxyNode::from_node(&node(ID, "envoy", &[("INTERCEPTION_MODE", "NONE")])).unwrap();
-        assert_eq!((node.workload.as_str(), node.app_address.to_string()), ("payment-1", "127.0.0.1".to_owned()));
+        assert_eq!(
+            (node.workload.as_str(), node.app_address.to_string()),
+            ("payment-1", "127.0.0.1".to_owned())
+        );
         assert!(node.bind_vips);
         assert_eq!(node.flavour, Flavour::Envoy);
     }

@@ -41,12 +41,15 @@ pub struct About<'a> {
     namespace: &'a str,
     name: &'a str,
     notes: &'a mut Vec<Note>,
+    /// Where the notes of this resource begin.
+    start: usize,
 }
 
 impl<'a> About<'a> {
     /// Starts to collect notes about a resource into `notes`.
     pub fn new(kind: &'static str, namespace: &'a str, name: &'a str, notes: &'a mut Vec<Note>) -> Self {
-        About { kind, namespace, name, notes }
+        let start = notes.len();
+        About { kind, namespace, name, notes, start }
     }
 
     /// The field is accepted and does not act yet.
@@ -62,7 +65,7 @@ impl<'a> About<'a> {
     fn push(&mut self, severity: Severity, field: String, reason: String) {
         let (namespace, name) = (self.namespace.to_owned(), self.name.to_owned());
         let note = Note { severity, kind: self.kind, namespace, name, field, reason };
-        if !self.notes.contains(&note) {
+        if !self.notes.iter().skip(self.start).any(|known| *known == note) {
             self.notes.push(note);
         }
     }

@@ -37,14 +37,22 @@ pub struct Scope<'w> {
 impl<'w> Scope<'w> {
     /// Finds the proxy's workload in the World.
     pub fn new(world: &'w World, node: &'w ProxyNode) -> Self {
-        let entries = world.namespace(&node.namespace).into_iter().flat_map(|it| it.workload_entries.values());
+        let entries =
+            world.namespace(&node.namespace).into_iter().flat_map(|it| it.workload_entries.values());
         let mut instances: Vec<Instance> = entries
-            .filter_map(|entry| Some(Instance { address: workload_entry::address(&entry.spec)?, entry: entry.clone() }))
+            .filter_map(|entry| {
+                Some(Instance { address: workload_entry::address(&entry.spec)?, entry: entry.clone() })
+            })
             .filter(|instance| node.addresses.contains(&instance.address))
             .collect();
         // Of several entries with one address the first by name counts.
         let mut seen = Vec::new();
-        instances.retain(|instance| !seen.contains(&instance.address) && { seen.push(instance.address); true });
+        instances.retain(|instance| {
+            !seen.contains(&instance.address) && {
+                seen.push(instance.address);
+                true
+            }
+        });
         let labels = match instances.first() {
             Some(instance) => workload_entry::labels(&instance.entry),
             None => node.labels.clone(),

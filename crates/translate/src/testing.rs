@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::{Key, Kind, MeshConfig, Object};
 use protos::Message;
-use protos::envoy::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost, route::Action, route_action};
+use protos::envoy::envoy::config::route::v3::{
+    Route, RouteConfiguration, VirtualHost, route::Action, route_action,
+};
 
 use crate::node::{Flavour, Interception, ProxyNode};
 use crate::world::{Change, World};
@@ -130,9 +132,10 @@ pub fn targets(route: &Route) -> Vec<(String, u32)> {
         Some(Action::Route(action)) => match &action.cluster_specifier {
             Some(route_action::ClusterSpecifier::Cluster(name)) => vec![(name.clone(), 100)],
             Some(route_action::ClusterSpecifier::WeightedClusters(weighted)) => {
-                let entry = |it: &protos::envoy::envoy::config::route::v3::weighted_cluster::ClusterWeight| {
-                    (it.name.clone(), it.weight.unwrap().value)
-                };
+                let entry =
+                    |it: &protos::envoy::envoy::config::route::v3::weighted_cluster::ClusterWeight| {
+                        (it.name.clone(), it.weight.unwrap().value)
+                    };
                 weighted.clusters.iter().map(entry).collect()
             }
             other => panic!("{other:?}"),
@@ -154,5 +157,9 @@ pub fn route_origin(route: &Route) -> String {
 /// Notes about a kind, as `field: reason` lines.
 pub fn notes(world: &World, kind: &str) -> Vec<String> {
     let notes = world.notes();
-    notes.iter().filter(|note| note.kind == kind).map(|note| format!("{}: {}", note.field, note.reason)).collect()
+    notes
+        .iter()
+        .filter(|note| note.kind == kind)
+        .map(|note| format!("{}: {}", note.field, note.reason))
+        .collect()
 }

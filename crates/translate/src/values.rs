@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use protos::envoy::envoy::config::core::v3::{
-    Address, AggregatedConfigSource, ApiVersion, ConfigSource, Metadata, SocketAddress, address, config_source,
-    socket_address,
+    Address, AggregatedConfigSource, ApiVersion, ConfigSource, Metadata, SocketAddress, address,
+    config_source, socket_address,
 };
 use protos::envoy::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
 use protos::envoy::google::protobuf::{

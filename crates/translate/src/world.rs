@@ -120,7 +120,9 @@ impl World {
                     Object::WorkloadEntry(it) => drop(namespace.workload_entries.insert(name, it.clone())),
                     Object::VirtualService(it) => drop(namespace.virtual_services.insert(name, it.clone())),
                     Object::DestinationRule(it) => drop(namespace.destination_rules.insert(name, it.clone())),
-                    Object::PeerAuthentication(it) => drop(namespace.peer_authentications.insert(name, it.clone())),
+                    Object::PeerAuthentication(it) => {
+                        drop(namespace.peer_authentications.insert(name, it.clone()))
+                    }
                     Object::AuthorizationPolicy(it) => {
                         drop(namespace.authorization_policies.insert(name, it.clone()));
                     }

@@ -45,7 +45,8 @@ pub fn rules(scope: &Scope<'_>) -> Rules {
             Action::Audit => {}
         }
     }
-    let rbac = |action: rbac::Action, policies| Rbac { action: action as i32, policies, ..Default::default() };
+    let rbac =
+        |action: rbac::Action, policies| Rbac { action: action as i32, policies, ..Default::default() };
     Rules {
         deny: (!deny.is_empty()).then(|| rbac(rbac::Action::Deny, deny)),
         allow: allow.map(|policies| rbac(rbac::Action::Allow, policies)),
@@ -161,7 +162,8 @@ impl Builder<'_, '_> {
                     self.about.warning(name, reason);
                 }
                 Err(Unknown(reason)) => {
-                    self.about.warning(name, format!("{reason}; this block of the ALLOW rule matches nothing"));
+                    self.about
+                        .warning(name, format!("{reason}; this block of the ALLOW rule matches nothing"));
                     possible = false;
                 }
             }
@@ -182,17 +184,21 @@ impl Builder<'_, '_> {
         let lists = (source.request_principals.as_slice(), source.not_request_principals.as_slice());
         possible &= self.term(&mut ids, c, &path("requestPrincipals"), lists, |_| Err(no_tokens()));
         let lists = (source.namespaces.as_slice(), source.not_namespaces.as_slice());
-        possible &= self.term(&mut ids, c, &path("namespaces"), lists, |value| Ok(vec![principal::namespace(value)]));
+        possible &=
+            self.term(&mut ids, c, &path("namespaces"), lists, |value| Ok(vec![principal::namespace(value)]));
         let lists = (source.service_accounts.as_slice(), source.not_service_accounts.as_slice());
         possible &= self.term(&mut ids, c, &path("serviceAccounts"), lists, |value| {
             Ok(vec![principal::service_account(value, &namespace)])
         });
         let lists = (source.trust_domains.as_slice(), source.not_trust_domains.as_slice());
-        possible &= self.term(&mut ids, c, &path("trustDomains"), lists, |it| Ok(vec![principal::trust_domain(it)]));
+        possible &=
+            self.term(&mut ids, c, &path("trustDomains"), lists, |it| Ok(vec![principal::trust_domain(it)]));
         let lists = (source.ip_blocks.as_slice(), source.not_ip_blocks.as_slice());
-        possible &= self.term(&mut ids, c, &path("ipBlocks"), lists, |it| some(principal::direct_address(it), it));
+        possible &=
+            self.term(&mut ids, c, &path("ipBlocks"), lists, |it| some(principal::direct_address(it), it));
         let lists = (source.remote_ip_blocks.as_slice(), source.not_remote_ip_blocks.as_slice());
-        possible &= self.term(&mut ids, c, &path("remoteIpBlocks"), lists, |it| some(principal::remote_address(it), it));
+        possible &= self
+            .term(&mut ids, c, &path("remoteIpBlocks"), lists, |it| some(principal::remote_address(it), it));
         possible.then_some(ids)
     }
 
@@ -202,13 +208,17 @@ impl Builder<'_, '_> {
         let path = |name: &str| format!("{field}.{name}");
         let c = &PERMISSIONS;
         let lists = (operation.hosts.as_slice(), operation.not_hosts.as_slice());
-        possible &= self.term(&mut rules, c, &path("hosts"), lists, |value| Ok(vec![permission::host(value)]));
+        possible &=
+            self.term(&mut rules, c, &path("hosts"), lists, |value| Ok(vec![permission::host(value)]));
         let lists = (operation.methods.as_slice(), operation.not_methods.as_slice());
-        possible &= self.term(&mut rules, c, &path("methods"), lists, |value| Ok(vec![permission::method(value)]));
+        possible &=
+            self.term(&mut rules, c, &path("methods"), lists, |value| Ok(vec![permission::method(value)]));
         let lists = (operation.paths.as_slice(), operation.not_paths.as_slice());
-        possible &= self.term(&mut rules, c, &path("paths"), lists, |value| Ok(vec![permission::path(value)]));
+        possible &=
+            self.term(&mut rules, c, &path("paths"), lists, |value| Ok(vec![permission::path(value)]));
         let lists = (operation.ports.as_slice(), operation.not_ports.as_slice());
-        possible &= self.term(&mut rules, c, &path("ports"), lists, |value| some(permission::port(value), value));
+        possible &=
+            self.term(&mut rules, c, &path("ports"), lists, |value| some(permission::port(value), value));
         possible.then_some(rules)
     }
 
@@ -225,12 +235,11 @@ impl Builder<'_, '_> {
                 "destination.ip" => self.term(&mut rules, &PERMISSIONS, &field, lists, |value| {
                     some(permission::destination_address(value), value)
                 }),
-                "destination.port" => {
-                    self.term(&mut rules, &PERMISSIONS, &field, lists, |value| some(permission::port(value), value))
-                }
-                "connection.sni" => {
-                    self.term(&mut rules, &PERMISSIONS, &field, lists, |value| Ok(vec![permission::sni(value)]))
-                }
+                "destination.port" => self.term(&mut rules, &PERMISSIONS, &field, lists, |value| {
+                    some(permission::port(value), value)
+                }),
+                "connection.sni" => self
+                    .term(&mut rules, &PERMISSIONS, &field, lists, |value| Ok(vec![permission::sni(value)])),
                 _ => self.term(&mut ids, &PRINCIPALS, &field, lists, |value| {
                     caller_condition(key, value, &namespace, mesh)
                 }),
@@ -255,7 +264,12 @@ fn no_tokens() -> Unknown {
     Unknown("tokens (JWT) are not verified yet".to_owned())
 }
 
-fn caller_condition(key: &str, value: &str, namespace: &str, mesh: &MeshConfig) -> Result<Vec<Principal>, Unknown> {
+fn caller_condition(
+    key: &str,
+    value: &str,
+    namespace: &str,
+    mesh: &MeshConfig,
+) -> Result<Vec<Principal>, Unknown> {
     let header = key.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']'));
     match (key, header) {
         (_, Some(name)) if !name.is_empty() => Ok(vec![principal::header(&name.to_ascii_lowercase(), value)]),
@@ -277,7 +291,8 @@ pub fn verdict(world: &World, policy: &Resource<AuthorizationPolicy>, notes: &mu
     let mut about = about(policy, notes);
     let spec = &policy.spec;
     if spec.target_ref.is_some() || !spec.target_refs.is_empty() {
-        let reason = "targetRefs are for gateways and waypoints, which are not served yet; no workload is protected";
+        let reason =
+            "targetRefs are for gateways and waypoints, which are not served yet; no workload is protected";
         about.warning("spec.targetRefs", reason);
         return;
     }
@@ -296,7 +311,10 @@ pub fn verdict(world: &World, policy: &Resource<AuthorizationPolicy>, notes: &mu
             about.warning("spec.action", reason);
         }
         Action::Deny if spec.rules.is_empty() => {
-            about.warning("spec.rules", "a DENY policy without rules denies nothing; write rules: [{}] to deny all");
+            about.warning(
+                "spec.rules",
+                "a DENY policy without rules denies nothing; write rules: [{}] to deny all",
+            );
         }
         Action::Allow | Action::Deny => {}
     }

@@ -3,7 +3,9 @@ use crate::testing::{MESH, node, notes, world};
 use protos::envoy::envoy::config::rbac::v3::{permission, principal};
 
 fn policy(name: &str, spec: &str) -> String {
-    format!("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}}}\nspec:\n{spec}\n")
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}}}\nspec:\n{spec}\n"
+    )
 }
 
 /// The rules of payment-1.
@@ -45,10 +47,16 @@ fn an_empty_rule_matches_everything() {
 #[test]
 fn denials_and_permissions_are_kept_apart_and_named() {
     let rules = rules_of(&[
-        policy("no", "  action: DENY\n  rules: [{to: [{operation: {paths: [/admin*]}}]}, {to: [{operation: {methods: [PUT]}}]}]"),
+        policy(
+            "no",
+            "  action: DENY\n  rules: [{to: [{operation: {paths: [/admin*]}}]}, {to: [{operation: {methods: [PUT]}}]}]",
+        ),
         policy("yes", "  rules: [{from: [{source: {namespaces: [production]}}]}]"),
     ]);
-    assert_eq!(names(&rules.deny), ["ns[production]-policy[no]-rule[0]", "ns[production]-policy[no]-rule[1]"]);
+    assert_eq!(
+        names(&rules.deny),
+        ["ns[production]-policy[no]-rule[0]", "ns[production]-policy[no]-rule[1]"]
+    );
     assert_eq!(names(&rules.allow), ["ns[production]-policy[yes]-rule[0]"]);
     assert_eq!(rules.deny.unwrap().action, 1);
 }
@@ -75,7 +83,9 @@ fn the_fields_of_a_source_must_all_hold_and_its_values_one() {
     assert_eq!(values.ids.len(), 2);
     assert!(matches!(all.ids[1].identifier, Some(principal::Identifier::NotId(_))));
     let Some(principal::Identifier::OrIds(header)) = &all.ids[2].identifier else { panic!() };
-    assert!(matches!(&header.ids[0].identifier, Some(principal::Identifier::Header(it)) if it.name == "x-version"));
+    assert!(
+        matches!(&header.ids[0].identifier, Some(principal::Identifier::Header(it)) if it.name == "x-version")
+    );
 }
 
 /// A rule with one block that cannot be evaluated and one that can.
@@ -103,7 +113,10 @@ fn what_cannot_be_evaluated_always_denies() {
     let deny = rules_of(&[policy("a", spec)]).deny.unwrap();
     let policy = &deny.policies["ns[production]-policy[a]-rule[0]"];
     assert_eq!(policy.principals[0].identifier, Some(principal::Identifier::Any(true)));
-    assert!(matches!(&policy.permissions[0].rule, Some(permission::Rule::OrRules(_))), "the path still counts");
+    assert!(
+        matches!(&policy.permissions[0].rule, Some(permission::Rule::OrRules(_))),
+        "the path still counts"
+    );
 }
 
 #[test]
@@ -129,7 +142,8 @@ fn custom_denies_what_it_would_have_asked_about() {
 
 #[test]
 fn dry_runs_and_audits_decide_nothing() {
-    let dry = policy("a", "  action: DENY\n  rules: [{}]").replace("{name: a}", "{name: a, annotations: {istio.io/dry-run: 'true'}}");
+    let dry = policy("a", "  action: DENY\n  rules: [{}]")
+        .replace("{name: a}", "{name: a, annotations: {istio.io/dry-run: 'true'}}");
     assert_eq!(rules_of(&[dry]), Rules::default());
     assert_eq!(rules_of(&[policy("a", "  action: AUDIT\n  rules: [{}]")]), Rules::default());
 }

@@ -7,7 +7,8 @@ use api::kinds::destination_rule::{
 use api::kinds::load_balancer::{LoadBalancerSettings, SimpleLb};
 use protos::envoy::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, OutlierDetection as EnvoyOutlierDetection, UpstreamConnectionOptions,
-    circuit_breakers::Thresholds, cluster::{CommonLbConfig, LbPolicy},
+    circuit_breakers::Thresholds,
+    cluster::{CommonLbConfig, LbPolicy},
 };
 use protos::envoy::envoy::config::core::v3::{HttpProtocolOptions, TcpKeepalive};
 use protos::envoy::envoy::r#type::v3::Percent;
@@ -70,9 +71,10 @@ fn balancer(settings: Option<&LoadBalancerSettings>) -> LbPolicy {
     match settings.and_then(|settings| settings.simple) {
         Some(SimpleLb::RoundRobin) => LbPolicy::RoundRobin,
         Some(SimpleLb::Random) => LbPolicy::Random,
-        Some(SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest | SimpleLb::Passthrough) | None => {
-            LbPolicy::LeastRequest
-        }
+        Some(
+            SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest | SimpleLb::Passthrough,
+        )
+        | None => LbPolicy::LeastRequest,
     }
 }
 
@@ -135,9 +137,14 @@ pub fn verdict(world: &World, rule: &Resource<DestinationRule>, notes: &mut Vec<
     let host = host::expand(&rule.spec.host, namespace);
     if host::split_service_fqdn(&host).is_some() && !host.contains('*') && world.service(&host).is_none() {
         about.warning("spec.host", format!("no Service is named {host}"));
-    } else if let Some((service, rest)) = host.split_once('.').filter(|(_, rest)| world.namespace(rest).is_some()) {
+    } else if let Some((service, rest)) =
+        host.split_once('.').filter(|(_, rest)| world.namespace(rest).is_some())
+    {
         let full = host::service_fqdn(service, rest);
-        about.warning("spec.host", format!("a host with a dot is taken as it is and names no Service; write {full}"));
+        about.warning(
+            "spec.host",
+            format!("a host with a dot is taken as it is and names no Service; write {full}"),
+        );
     }
     merge_verdict(world, rule, &host, &mut about);
     if let Some(policy) = &rule.spec.traffic_policy {
@@ -153,16 +160,19 @@ pub fn verdict(world: &World, rule: &Resource<DestinationRule>, notes: &mut Vec<
 /// Says what an older rule of the same host takes away.
 fn merge_verdict(world: &World, rule: &Resource<DestinationRule>, host: &str, about: &mut About<'_>) {
     let Some(objects) = world.namespace(&rule.meta.namespace) else { return };
-    let same_host = objects.rules_by_host.iter().find(|(pattern, _)| *pattern == host).map(|(_, group)| group);
+    let same_host =
+        objects.rules_by_host.iter().find(|(pattern, _)| *pattern == host).map(|(_, group)| group);
     let older = same_host.unwrap_or_default().iter().take_while(|it| it.meta.name != rule.meta.name);
     for older in older.filter(|older| older.spec.workload_selector == rule.spec.workload_selector) {
         if older.spec.traffic_policy.is_some() && rule.spec.traffic_policy.is_some() {
-            let reason = format!("DestinationRule {} comes first; its policy counts for {host}", older.meta.name);
+            let reason =
+                format!("DestinationRule {} comes first; its policy counts for {host}", older.meta.name);
             about.warning("spec.trafficPolicy", reason);
         }
         for (i, subset) in rule.spec.subsets.iter().enumerate() {
             if older.spec.subsets.iter().any(|known| known.name == subset.name) {
-                let reason = format!("DestinationRule {} comes first and has a subset of this name", older.meta.name);
+                let reason =
+                    format!("DestinationRule {} comes first and has a subset of this name", older.meta.name);
                 about.warning(format!("spec.subsets[{i}]"), reason);
             }
         }
@@ -205,7 +215,10 @@ fn block_verdict(policy: &ClusterPolicy<'_>, field: &str, about: &mut About<'_>)
             about.info(format!("{field}.zoneAwareLbSetting"), "zones do not steer calls yet");
         }
         if balancer.warmup.is_some() || balancer.warmup_duration_secs.is_some() {
-            about.info(format!("{field}.warmup"), "new endpoints get their full share at once: warm-up does not act yet");
+            about.info(
+                format!("{field}.warmup"),
+                "new endpoints get their full share at once: warm-up does not act yet",
+            );
         }
     }
     if let Some(http) = policy.connection_pool.and_then(|pool| pool.http.as_ref()) {
@@ -217,13 +230,15 @@ fn block_verdict(policy: &ClusterPolicy<'_>, field: &str, about: &mut About<'_>)
             about.info(format!("{field}.useClientProtocol"), "calls are carried as HTTP/1.1");
         }
         if http.max_concurrent_streams != 0 {
-            about.info(format!("{field}.maxConcurrentStreams"), "it concerns HTTP/2, which is not spoken yet");
+            about
+                .info(format!("{field}.maxConcurrentStreams"), "it concerns HTTP/2, which is not spoken yet");
         }
         if http.http2_keep_alive.is_some() {
             about.info(format!("{field}.http2KeepAlive"), "it concerns HTTP/2, which is not spoken yet");
         }
     }
-    if policy.outlier_detection.is_some_and(|outlier| !outlier.outlier_detection_http_error_codes.is_empty()) {
+    if policy.outlier_detection.is_some_and(|outlier| !outlier.outlier_detection_http_error_codes.is_empty())
+    {
         let field = format!("{field}.outlierDetection.outlierDetectionHttpErrorCodes");
         about.info(field, "all 5xx codes count; the list does not act yet");
     }
@@ -275,9 +290,13 @@ mod tests {
     fn the_idle_timeout_of_http_beats_that_of_tcp() {
         let pool = |http: Option<u64>| ConnectionPoolSettings {
             tcp: Some(TcpSettings { idle_timeout: Some(api::Duration::from_secs(7)), ..Default::default() }),
-            http: Some(HttpSettings { idle_timeout: http.map(api::Duration::from_secs), ..Default::default() }),
+            http: Some(HttpSettings {
+                idle_timeout: http.map(api::Duration::from_secs),
+                ..Default::default()
+            }),
         };
-        let idle = |pool: &ConnectionPoolSettings| http_options(Some(pool)).unwrap().idle_timeout.unwrap().seconds;
+        let idle =
+            |pool: &ConnectionPoolSettings| http_options(Some(pool)).unwrap().idle_timeout.unwrap().seconds;
         assert_eq!(idle(&pool(Some(3))), 3);
         assert_eq!(idle(&pool(None)), 7);
         assert_eq!(http_options(Some(&ConnectionPoolSettings::default())), None);

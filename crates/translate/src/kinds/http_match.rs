@@ -18,14 +18,17 @@ const PSEUDO: [&str; 4] = ["uri", "scheme", "method", "authority"];
 
 /// Whether a match can hold for requests of this client on this Service port: what is known before a request comes.
 pub fn applies(condition: &HttpMatchRequest, scope: &Scope<'_>, port: u16) -> bool {
-    if unsupported_header(condition).is_some() || condition.port.is_some_and(|wanted| wanted != u32::from(port)) {
+    if unsupported_header(condition).is_some()
+        || condition.port.is_some_and(|wanted| wanted != u32::from(port))
+    {
         return false;
     }
     if !condition.gateways.is_empty() {
         // Source conditions count only for matches without gateways, as in Istio.
         return condition.gateways.iter().any(|gateway| gateway == "mesh");
     }
-    let labels_match = condition.source_labels.iter().all(|(key, value)| scope.labels.get(key) == Some(value));
+    let labels_match =
+        condition.source_labels.iter().all(|(key, value)| scope.labels.get(key) == Some(value));
     labels_match && (condition.source_namespace.is_empty() || condition.source_namespace == scope.namespace())
 }
 
@@ -43,7 +46,9 @@ pub fn route_match(condition: Option<&HttpMatchRequest>) -> RouteMatch {
     match &condition.uri {
         None | Some(StringMatch::Present) => {}
         Some(StringMatch::Exact(path)) => result.path_specifier = Some(PathSpecifier::Path(path.clone())),
-        Some(StringMatch::Prefix(prefix)) => result.path_specifier = Some(PathSpecifier::Prefix(prefix.clone())),
+        Some(StringMatch::Prefix(prefix)) => {
+            result.path_specifier = Some(PathSpecifier::Prefix(prefix.clone()))
+        }
         Some(StringMatch::Regex(regex)) => {
             result.path_specifier = Some(PathSpecifier::SafeRegex(values::regex_matcher(regex)));
         }
@@ -52,7 +57,11 @@ pub fn route_match(condition: Option<&HttpMatchRequest>) -> RouteMatch {
     if condition.ignore_uri_case && !is_regex {
         result.case_sensitive = values::boolean(false);
     }
-    let pseudo = [(":method", &condition.method), (":scheme", &condition.scheme), (":authority", &condition.authority)];
+    let pseudo = [
+        (":method", &condition.method),
+        (":scheme", &condition.scheme),
+        (":authority", &condition.authority),
+    ];
     for (name, matcher) in pseudo {
         if let Some(matcher) = matcher {
             result.headers.push(header(name, matcher, false));
@@ -68,7 +77,8 @@ pub fn route_match(condition: Option<&HttpMatchRequest>) -> RouteMatch {
             result.headers.push(header(name, matcher, true));
         }
     }
-    result.query_parameters = condition.query_params.iter().map(|(name, it)| query_parameter(name, it)).collect();
+    result.query_parameters =
+        condition.query_params.iter().map(|(name, it)| query_parameter(name, it)).collect();
     result
 }
 

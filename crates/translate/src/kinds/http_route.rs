@@ -50,14 +50,17 @@ pub fn fill(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<
 fn forward(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<'_>, port: u16) -> Action {
     let mut action = RouteAction {
         timeout: Some(rule.timeout.map(values::duration).unwrap_or_default()),
-        retry_policy: retry_policy(rule.retries.as_ref().or(scope.world.mesh().default_http_retry_policy.as_ref())),
+        retry_policy: retry_policy(
+            rule.retries.as_ref().or(scope.world.mesh().default_http_retry_policy.as_ref()),
+        ),
         ..Default::default()
     };
     if let Some(rewrite) = &rule.rewrite {
         apply_rewrite(&mut action, rewrite);
     }
     let single = rule.route.len() == 1;
-    let live: Vec<&HttpRouteDestination> = rule.route.iter().filter(|entry| single || entry.weight > 0).collect();
+    let live: Vec<&HttpRouteDestination> =
+        rule.route.iter().filter(|entry| single || entry.weight > 0).collect();
     match live.as_slice() {
         // The resource was validated; were all weights 0, nobody could be called.
         [] => return Action::DirectResponse(DirectResponseAction { status: 503, ..Default::default() }),
@@ -70,7 +73,8 @@ fn forward(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<'
             }
         }
         several => {
-            let clusters = several.iter().map(|entry| cluster_weight(entry, namespace, scope, port)).collect();
+            let clusters =
+                several.iter().map(|entry| cluster_weight(entry, namespace, scope, port)).collect();
             let weighted = WeightedCluster { clusters, ..Default::default() };
             action.cluster_specifier = Some(ClusterSpecifier::WeightedClusters(weighted));
         }
@@ -92,7 +96,12 @@ pub fn plain(cluster: String, scope: &Scope<'_>) -> RouteAction {
 }
 
 /// The cluster of a destination: its port, else the only port of its Service, else the port of the listener.
-fn cluster(destination: Option<&Destination>, namespace: &str, scope: &Scope<'_>, listener_port: u16) -> String {
+fn cluster(
+    destination: Option<&Destination>,
+    namespace: &str,
+    scope: &Scope<'_>,
+    listener_port: u16,
+) -> String {
     let Some(destination) = destination else { return String::new() };
     let host = host::expand(&destination.host, namespace);
     let only_port = || match scope.world.service(&host).map(|service| service.spec.ports.as_slice()) {
@@ -103,7 +112,12 @@ fn cluster(destination: Option<&Destination>, namespace: &str, scope: &Scope<'_>
     names::outbound_cluster(port, &destination.subset, &host)
 }
 
-fn cluster_weight(entry: &HttpRouteDestination, namespace: &str, scope: &Scope<'_>, port: u16) -> ClusterWeight {
+fn cluster_weight(
+    entry: &HttpRouteDestination,
+    namespace: &str,
+    scope: &Scope<'_>,
+    port: u16,
+) -> ClusterWeight {
     let (request, response) = operations(entry.headers.as_ref());
     ClusterWeight {
         name: cluster(entry.destination.as_ref(), namespace, scope, port),
@@ -196,7 +210,8 @@ fn redirect_action(redirect: &HttpRedirect, port: u16) -> RedirectAction {
     RedirectAction {
         host_redirect: redirect.authority.clone(),
         port_redirect: redirect.port.unwrap_or(derived),
-        response_code: redirect_code(redirect.redirect_code).unwrap_or(RedirectResponseCode::MovedPermanently) as i32,
+        response_code: redirect_code(redirect.redirect_code).unwrap_or(RedirectResponseCode::MovedPermanently)
+            as i32,
         scheme_rewrite_specifier: scheme.map(SchemeRewriteSpecifier::SchemeRedirect),
         path_rewrite_specifier: path,
         ..Default::default()
@@ -232,7 +247,8 @@ fn retry_policy(settings: Option<&HttpRetry>) -> Option<RetryPolicy> {
         ..Default::default()
     };
     let Some(settings) = settings else { return Some(policy) };
-    policy.num_retries = values::number(u32::try_from(settings.attempts).ok().filter(|attempts| *attempts > 0)?);
+    policy.num_retries =
+        values::number(u32::try_from(settings.attempts).ok().filter(|attempts| *attempts > 0)?);
     policy.per_try_timeout = settings.per_try_timeout.map(values::duration);
     policy.retry_back_off = settings
         .backoff
@@ -281,7 +297,10 @@ mod tests {
 
     #[test]
     fn status_codes_leave_the_list_of_conditions() {
-        assert_eq!(retry_conditions("5xx, 418,429"), ("5xx,retriable-status-codes".to_owned(), vec![418, 429]));
+        assert_eq!(
+            retry_conditions("5xx, 418,429"),
+            ("5xx,retriable-status-codes".to_owned(), vec![418, 429])
+        );
         assert_eq!(retry_conditions("connect-failure"), ("connect-failure".to_owned(), vec![]));
     }
 

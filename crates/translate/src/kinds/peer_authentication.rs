@@ -12,7 +12,8 @@ pub fn verdict(world: &World, policy: &Resource<PeerAuthentication>, notes: &mut
     let mut about = About::new("PeerAuthentication", &policy.meta.namespace, &policy.meta.name, notes);
     let selector = policy.spec.selector.as_ref().filter(|selector| !selector.match_labels.is_empty());
     if selector.is_some() && policy.meta.namespace == world.mesh().root_namespace() {
-        let reason = "a policy with a selector in the root namespace has no effect; put it beside its workload";
+        let reason =
+            "a policy with a selector in the root namespace has no effect; put it beside its workload";
         about.warning("spec.selector", reason);
     }
     if selector.is_none() && !policy.spec.port_level_mtls.is_empty() {

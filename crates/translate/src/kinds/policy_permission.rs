@@ -82,9 +82,9 @@ pub fn path(value: &str) -> Permission {
 
 /// The expression of a path template: it must match the whole path.
 fn template(value: &str) -> String {
-    let rest = value.split("{**}").map(|part| {
-        part.split("{*}").map(regex::escape).collect::<Vec<_>>().join("[^/]+")
-    });
+    let rest = value
+        .split("{**}")
+        .map(|part| part.split("{*}").map(regex::escape).collect::<Vec<_>>().join("[^/]+"));
     rest.collect::<Vec<_>>().join(".*")
 }
 

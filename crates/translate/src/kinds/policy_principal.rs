@@ -179,13 +179,17 @@ mod tests {
     use protos::envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
     fn matches(principal: &Principal, id: &str) -> bool {
-        let Some(Identifier::Authenticated(authenticated)) = &principal.identifier else { panic!("{principal:?}") };
+        let Some(Identifier::Authenticated(authenticated)) = &principal.identifier else {
+            panic!("{principal:?}")
+        };
         match authenticated.principal_name.as_ref().unwrap().match_pattern.as_ref().unwrap() {
             MatchPattern::Exact(text) => id == text,
             MatchPattern::Prefix(text) => id.starts_with(text),
             MatchPattern::Suffix(text) => id.ends_with(text),
             MatchPattern::Contains(text) => id.contains(text),
-            MatchPattern::SafeRegex(it) => regex::Regex::new(&format!("^(?:{})$", it.regex)).unwrap().is_match(id),
+            MatchPattern::SafeRegex(it) => {
+                regex::Regex::new(&format!("^(?:{})$", it.regex)).unwrap().is_match(id)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -195,7 +199,10 @@ mod tests {
     #[test]
     fn each_condition_matches_what_it_names_and_nothing_else() {
         for (principal, other) in [
-            (principal("cluster.local/ns/production/sa/frontend"), "spiffe://cluster.local/ns/production/sa/frontend2"),
+            (
+                principal("cluster.local/ns/production/sa/frontend"),
+                "spiffe://cluster.local/ns/production/sa/frontend2",
+            ),
             (principal("*/sa/frontend"), "spiffe://cluster.local/ns/production/sa/x-frontend"),
             (principal("cluster.local/ns/prod*"), "spiffe://cluster.local/ns/staging/sa/frontend"),
             (principal("*"), ""),

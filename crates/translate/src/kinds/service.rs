@@ -52,7 +52,8 @@ pub fn protocol(port: &ServicePort) -> Protocol {
     };
     let by_name = || port.name.split('-').next().unwrap_or_default();
     // `grpc-web` is the one name with a dash of its own.
-    let by_name = if port.name == "grpc-web" || port.name.starts_with("grpc-web-") { "grpc-web" } else { by_name() };
+    let by_name =
+        if port.name == "grpc-web" || port.name.starts_with("grpc-web-") { "grpc-web" } else { by_name() };
     match declared.unwrap_or(by_name).to_ascii_lowercase().as_str() {
         "http" | "grpc-web" => Protocol::Http,
         "http2" | "grpc" => Protocol::Http2,
@@ -75,8 +76,7 @@ pub fn port(service: &Service, number: u16) -> Option<&ServicePort> {
 
 /// Whether a Service selects a workload with these labels; one without selector selects none.
 pub fn selects(service: &Service, labels: &Labels) -> bool {
-    !service.selector.is_empty()
-        && service.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    !service.selector.is_empty() && service.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// The workloads that a Service selects, in its own namespace.
@@ -86,7 +86,8 @@ pub fn workloads<'w>(
 ) -> impl Iterator<Item = &'w Arc<Resource<WorkloadEntry>>> {
     let objects = world.namespace(&service.meta.namespace);
     let all = objects.into_iter().flat_map(|objects| objects.workload_entries.values());
-    all.filter(|entry| selects(&service.spec, &workload_entry::labels(entry)))
+    let selector = &service.spec.selector;
+    all.filter(|entry| !selector.is_empty() && workload_entry::has_labels(entry, selector))
 }
 
 /// The port of a workload behind a Service port: the workload's own map beats `targetPort`, which beats the number.
@@ -119,7 +120,10 @@ pub fn verdict(world: &World, service: &Resource<Service>, notes: &mut Vec<Note>
         about.warning("spec.selector", "the Service selects no workload, so calls to it are answered 503");
     }
     if !spec.session_affinity.is_empty() && spec.session_affinity != "None" {
-        about.info("spec.sessionAffinity", "session affinity does not act inside the mesh; use consistentHash");
+        about.info(
+            "spec.sessionAffinity",
+            "session affinity does not act inside the mesh; use consistentHash",
+        );
     }
     if !spec.is_headless() && !spec.virtual_addresses().is_empty() && loopback_addresses(spec).is_empty() {
         let reason = "proxies without redirection listen only on addresses of 127.0.0.0/8; \
@@ -133,7 +137,9 @@ pub fn verdict(world: &World, service: &Resource<Service>, notes: &mut Vec<Note>
             Protocol::Http2 => {
                 about.info(field, "HTTP/2 and gRPC are carried as HTTP/1.1 by tulle-proxy; gRPC calls fail");
             }
-            Protocol::Tcp => about.warning(field, "TCP ports are not proxied yet: no listener is made for the port"),
+            Protocol::Tcp => {
+                about.warning(field, "TCP ports are not proxied yet: no listener is made for the port")
+            }
             Protocol::Datagram => about.info(field, "UDP and SCTP are never proxied"),
             Protocol::Unknown => about.info(
                 format!("{field}.name"),
@@ -142,7 +148,8 @@ pub fn verdict(world: &World, service: &Resource<Service>, notes: &mut Vec<Note>
         }
         let unresolved = |entry: &&Arc<Resource<WorkloadEntry>>| target_port(port, &entry.spec).is_none();
         if let Some(entry) = workloads(world, service).find(unresolved) {
-            let reason = format!("WorkloadEntry {} has no port of this name and is left out", entry.meta.name);
+            let reason =
+                format!("WorkloadEntry {} has no port of this name and is left out", entry.meta.name);
             about.warning(format!("spec.ports[{i}].targetPort"), reason);
         }
     }

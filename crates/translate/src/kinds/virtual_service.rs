@@ -56,10 +56,16 @@ pub fn verdict(world: &World, route: &Resource<VirtualService>, notes: &mut Vec<
     let mut about = About::new("VirtualService", &route.meta.namespace, &route.meta.name, notes);
     let spec = &route.spec;
     if spec.hosts.is_empty() {
-        about.info("spec.hosts", "a VirtualService without hosts is a delegate; delegates are not followed yet");
+        about.info(
+            "spec.hosts",
+            "a VirtualService without hosts is a delegate; delegates are not followed yet",
+        );
     }
     if !merge::applies_to_mesh(spec) {
-        about.info("spec.gateways", "gateways are not served yet; without \"mesh\" in the list nothing is routed");
+        about.info(
+            "spec.gateways",
+            "gateways are not served yet; without \"mesh\" in the list nothing is routed",
+        );
     } else if spec.gateways.iter().any(|gateway| gateway != "mesh") {
         about.info("spec.gateways", "gateways are not served yet; only sidecars route by it");
     }
@@ -76,7 +82,10 @@ pub fn verdict(world: &World, route: &Resource<VirtualService>, notes: &mut Vec<
     for (i, rule) in spec.http.iter().enumerate() {
         let field = format!("spec.http[{i}]");
         if let Some(before) = catch_all {
-            about.warning(&field, format!("the rule is never reached: spec.http[{before}] matches every request"));
+            about.warning(
+                &field,
+                format!("the rule is never reached: spec.http[{before}] matches every request"),
+            );
         }
         rule_verdict(rule, &field, &mut about);
         let every = |it: &HttpMatchRequest| {
@@ -93,21 +102,35 @@ pub fn verdict(world: &World, route: &Resource<VirtualService>, notes: &mut Vec<
 }
 
 /// Says when a host names nothing, or when another VirtualService has it already.
-fn host_verdict(world: &World, route: &Resource<VirtualService>, i: usize, name: &str, about: &mut About<'_>) {
+fn host_verdict(
+    world: &World,
+    route: &Resource<VirtualService>,
+    i: usize,
+    name: &str,
+    about: &mut About<'_>,
+) {
     let namespace = route.meta.namespace.as_str();
     let host = host::expand(name, namespace);
     let field = format!("spec.hosts[{i}]");
     let short = host.split_once('.').filter(|(_, rest)| world.namespace(rest).is_some());
     if let Some((service, in_namespace)) = short {
         let full = host::service_fqdn(service, in_namespace);
-        about.warning(&field, format!("a host with a dot is taken as it is and names no Service; write {full}"));
-    } else if host::split_service_fqdn(&host).is_some() && !host.contains('*') && world.service(&host).is_none() {
+        about.warning(
+            &field,
+            format!("a host with a dot is taken as it is and names no Service; write {full}"),
+        );
+    } else if host::split_service_fqdn(&host).is_some()
+        && !host.contains('*')
+        && world.service(&host).is_none()
+    {
         about.warning(&field, format!("no Service is named {host}"));
     }
     let first = merge::virtual_services(world, namespace, &host).into_iter().find(|other| {
         other.spec.hosts.iter().any(|other_host| host::expand(other_host, &other.meta.namespace) == host)
     });
-    if let Some(first) = first.filter(|first| (&first.meta.namespace, &first.meta.name) != (&route.meta.namespace, &route.meta.name)) {
+    if let Some(first) = first.filter(|first| {
+        (&first.meta.namespace, &first.meta.name) != (&route.meta.namespace, &route.meta.name)
+    }) {
         let reason = format!(
             "VirtualService {}/{} comes first and has this host; rules of two are not merged for sidecars",
             first.meta.namespace, first.meta.name
@@ -130,7 +153,10 @@ fn rule_verdict(rule: &HttpRoute, field: &str, about: &mut About<'_>) {
         about.info(format!("{field}.mirrors"), "requests are not mirrored yet");
     }
     if rule.cors_policy.is_some() {
-        about.info(format!("{field}.corsPolicy"), "cross-origin rules do not act yet; the app answers preflights");
+        about.info(
+            format!("{field}.corsPolicy"),
+            "cross-origin rules do not act yet; the app answers preflights",
+        );
     }
     if let Some(redirect) = &rule.redirect
         && http_route::redirect_code(redirect.redirect_code).is_none()

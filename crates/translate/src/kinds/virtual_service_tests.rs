@@ -82,7 +82,9 @@ fn nothing_after_a_catch_all_is_sent_and_it_is_said() {
 
 #[test]
 fn a_prefix_of_a_slash_matches_everything_unless_something_narrows_it() {
-    let narrowed = format!("  - match: [{{uri: {{prefix: /}}, headers: {{x: {{}}}}}}]\n    {TO_PAYMENT}\n  - {TO_PAYMENT}\n");
+    let narrowed = format!(
+        "  - match: [{{uri: {{prefix: /}}, headers: {{x: {{}}}}}}]\n    {TO_PAYMENT}\n  - {TO_PAYMENT}\n"
+    );
     assert_eq!(routes(&narrowed).len(), 2);
     assert!(notes(&with_http(&narrowed), "VirtualService").is_empty());
     let everything = format!("  - match: [{{uri: {{prefix: /}}}}]\n    {TO_PAYMENT}\n  - {TO_PAYMENT}\n");
@@ -129,7 +131,10 @@ fn redirects_answers_rewrites_and_timeouts_are_translated() {
     assert_eq!(action.prefix_rewrite, "/y");
     assert_eq!(action.timeout.unwrap().seconds, 2);
     let retries = action.retry_policy.as_ref().unwrap();
-    assert_eq!((retries.num_retries.unwrap().value, retries.retriable_status_codes.as_slice()), (3, &[429][..]));
+    assert_eq!(
+        (retries.num_retries.unwrap().value, retries.retriable_status_codes.as_slice()),
+        (3, &[429][..])
+    );
     assert_eq!(retries.per_try_timeout.unwrap().nanos, 500_000_000);
 }
 
@@ -140,8 +145,11 @@ fn header_operations_are_translated_for_routes_and_destinations() {
          route:\n    - {destination: {host: payment, subset: stable}, weight: 1, headers: {request: {set: {x-e: '5'}}}}\n    \
          - {destination: {host: payment, subset: canary}, weight: 1}\n",
     );
-    let added: Vec<(String, i32)> =
-        routes[0].request_headers_to_add.iter().map(|it| (it.header.clone().unwrap().key, it.append_action)).collect();
+    let added: Vec<(String, i32)> = routes[0]
+        .request_headers_to_add
+        .iter()
+        .map(|it| (it.header.clone().unwrap().key, it.append_action))
+        .collect();
     assert_eq!(added, [("x-a".to_owned(), 2), ("x-b".to_owned(), 0)]);
     assert_eq!(routes[0].request_headers_to_remove, ["x-c"]);
     assert_eq!(routes[0].response_headers_to_add.len(), 1);
@@ -152,8 +160,10 @@ fn what_does_not_act_yet_is_said() {
     let world = with_http(&format!(
         "  - fault: {{abort: {{httpStatus: 500, percentage: {{value: 1}}}}}}\n    mirror: {{host: payment}}\n    corsPolicy: {{allowMethods: [GET]}}\n    {TO_PAYMENT}\n"
     ));
-    let fields: Vec<String> =
-        notes(&world, "VirtualService").iter().map(|note| note.split(':').next().unwrap().to_owned()).collect();
+    let fields: Vec<String> = notes(&world, "VirtualService")
+        .iter()
+        .map(|note| note.split(':').next().unwrap().to_owned())
+        .collect();
     assert_eq!(fields, ["spec.http[0].corsPolicy", "spec.http[0].fault", "spec.http[0].mirror"]);
 }
 

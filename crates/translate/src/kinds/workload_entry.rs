@@ -18,6 +18,16 @@ pub fn labels(entry: &Resource<WorkloadEntry>) -> Labels {
     labels
 }
 
+/// One of the workload's labels.
+pub fn label<'a>(entry: &'a Resource<WorkloadEntry>, key: &str) -> Option<&'a str> {
+    entry.spec.labels.get(key).or_else(|| entry.meta.labels.get(key)).map(String::as_str)
+}
+
+/// Whether the workload has all of these labels.
+pub fn has_labels(entry: &Resource<WorkloadEntry>, wanted: &Labels) -> bool {
+    wanted.iter().all(|(key, value)| label(entry, key) == Some(value))
+}
+
 /// The workload's IP address, if it is one.
 pub fn address(entry: &WorkloadEntry) -> Option<IpAddr> {
     entry.address.parse().ok()
@@ -25,7 +35,7 @@ pub fn address(entry: &WorkloadEntry) -> Option<IpAddr> {
 
 /// Whether the workload speaks mutual TLS: its label says so, or it has an identity and no such label.
 pub fn speaks_mutual_tls(entry: &Resource<WorkloadEntry>) -> bool {
-    match labels(entry).get(TLS_MODE) {
+    match label(entry, TLS_MODE) {
         Some(mode) => mode == "istio",
         None => !entry.spec.service_account.is_empty(),
     }
@@ -43,8 +53,10 @@ pub fn weight(entry: &WorkloadEntry) -> u32 {
 
 /// Locality as region, zone and sub-zone: the entry's, else the label `istio-locality` (with dots or slashes).
 pub fn locality(entry: &Resource<WorkloadEntry>) -> (String, String, String) {
-    let label = || labels(entry).get("istio-locality").map(|text| text.replace('.', "/")).unwrap_or_default();
-    let text = if entry.spec.locality.is_empty() { label() } else { entry.spec.locality.clone() };
+    let text = match (entry.spec.locality.as_str(), label(entry, "istio-locality")) {
+        ("", Some(label)) => label.replace('.', "/"),
+        (locality, _) => locality.to_owned(),
+    };
     let mut parts = text.splitn(3, '/').map(str::to_owned);
     let mut next = || parts.next().unwrap_or_default();
     (next(), next(), next())
@@ -57,7 +69,8 @@ pub fn canonical(labels: &Labels, workload: &str) -> (String, String) {
         found.cloned().unwrap_or_else(|| default.to_owned())
     };
     let name = first(["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"], workload);
-    let revision = first(["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"], "latest");
+    let revision =
+        first(["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"], "latest");
     (name, revision)
 }
 
@@ -65,7 +78,8 @@ pub fn canonical(labels: &Labels, workload: &str) -> (String, String) {
 pub fn verdict(entry: &Resource<WorkloadEntry>, notes: &mut Vec<Note>) {
     let mut about = About::new("WorkloadEntry", &entry.meta.namespace, &entry.meta.name, notes);
     if address(&entry.spec).is_none() {
-        let reason = format!("\"{}\" is not an IP address; names and sockets are not served yet", entry.spec.address);
+        let reason =
+            format!("\"{}\" is not an IP address; names and sockets are not served yet", entry.spec.address);
         about.warning("spec.address", reason);
     }
     if !entry.spec.network.is_empty() {

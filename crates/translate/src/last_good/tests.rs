@@ -85,7 +85,10 @@ fn a_missing_host_and_a_missing_port_count_as_missing_too() {
     let elsewhere = route("stable").replace("host: payment, subset: stable", "host: nowhere");
     let broken = good.with(&apply(&elsewhere));
     assert_eq!(target(&broken), cluster("stable"));
-    assert!(notes(&broken, "VirtualService")[0].contains("no Service is named nowhere.production.svc.cluster.local"));
+    assert!(
+        notes(&broken, "VirtualService")[0]
+            .contains("no Service is named nowhere.production.svc.cluster.local")
+    );
     let port = route("stable").replace("subset: stable", "port: {number: 9}");
     let broken = good.with(&apply(&port));
     assert_eq!(target(&broken), cluster("stable"));

@@ -22,7 +22,11 @@ fn export_to_decides_who_sees() {
 
 #[test]
 fn a_service_can_be_hidden_by_annotation_and_by_the_mesh() {
-    let hidden = MESH.replacen("metadata: {name: payment}", "metadata: {name: payment, annotations: {networking.istio.io/exportTo: '.'}}", 1);
+    let hidden = MESH.replacen(
+        "metadata: {name: payment}",
+        "metadata: {name: payment, annotations: {networking.istio.io/exportTo: '.'}}",
+        1,
+    );
     let world = world(&[&hidden]);
     let service = world.service(PAYMENT).unwrap();
     assert!(service_visible(&world, service, "production") && !service_visible(&world, service, "other"));
@@ -56,7 +60,10 @@ fn the_most_specific_host_comes_first_then_private_then_by_name() {
         &virtual_service("other", "hidden", PAYMENT, "  exportTo: ['.']\n"),
         &virtual_service("production", "gateway-only", PAYMENT, "  gateways: [edge]\n"),
     ]);
-    assert_eq!(order(&world, "production"), ["z-private", "y-for-production", "b-public", "c-public", "a-wild"]);
+    assert_eq!(
+        order(&world, "production"),
+        ["z-private", "y-for-production", "b-public", "c-public", "a-wild"]
+    );
     assert_eq!(order(&world, "other"), ["hidden", "b-public", "c-public", "a-wild"]);
 }
 
@@ -116,7 +123,12 @@ fn only_the_most_specific_host_of_a_namespace_counts() {
 fn two_rules_of_a_host_share_subsets_and_the_oldest_policy_counts() {
     let first = rule("production", "a", PAYMENT, "  subsets: [{name: x, labels: {from: a}}]\n");
     let policy = "  trafficPolicy: {loadBalancer: {simple: RANDOM}}\n";
-    let second = rule("production", "b", PAYMENT, &format!("{policy}  subsets: [{{name: x, labels: {{from: b}}}}, {{name: y}}]\n"));
+    let second = rule(
+        "production",
+        "b",
+        PAYMENT,
+        &format!("{policy}  subsets: [{{name: x, labels: {{from: b}}}}, {{name: y}}]\n"),
+    );
     let third = rule("production", "c", PAYMENT, "  trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}\n");
     let both = world(&[MESH, &first, &second, &third]);
     let merged = destination_rule(&both, "production", &Labels::new(), PAYMENT);
@@ -167,7 +179,9 @@ fn a_port_level_policy_replaces_and_a_subset_overlays() {
     assert!(overlaid.outlier_detection.is_some() && overlaid.tls.is_some());
     let own_level = policy("{portLevelSettings: [{port: {number: 8080}, outlierDetection: {interval: 1s}}]}");
     let replaced = cluster_policy(Some(&base), Some(&own_level), 8080);
-    assert!(replaced.outlier_detection.is_some() && replaced.tls.is_none() && replaced.load_balancer.is_none());
+    assert!(
+        replaced.outlier_detection.is_some() && replaced.tls.is_none() && replaced.load_balancer.is_none()
+    );
 }
 
 #[test]
@@ -189,7 +203,9 @@ fn a_detached_subset_keeps_what_it_inherited() {
 }
 
 fn authentication(namespace: &str, name: &str, rest: &str) -> String {
-    format!("apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {rest}\n")
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {rest}\n"
+    )
 }
 
 fn mode(texts: &[String], port: u16) -> MutualTlsMode {
@@ -235,7 +251,9 @@ fn a_selector_in_the_root_namespace_or_of_another_workload_has_no_effect() {
 #[test]
 fn policies_of_the_root_namespace_hold_everywhere() {
     let policy = |namespace: &str, name: &str, selector: &str| {
-        format!("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{selector}}}\n")
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{selector}}}\n"
+        )
     };
     let world = world(&[
         MESH,

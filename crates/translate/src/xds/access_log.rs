@@ -5,7 +5,9 @@ use protos::envoy::envoy::config::accesslog::v3::{AccessLog, access_log::ConfigT
 use protos::envoy::envoy::config::core::v3::{
     DataSource, SubstitutionFormatString, data_source::Specifier, substitution_format_string::Format,
 };
-use protos::envoy::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat};
+use protos::envoy::envoy::extensions::access_loggers::file::v3::{
+    FileAccessLog, file_access_log::AccessLogFormat,
+};
 
 /// Istio's default line.
 const DEFAULT_FORMAT: &str = concat!(

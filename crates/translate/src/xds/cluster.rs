@@ -17,7 +17,9 @@ use protos::envoy::envoy::config::endpoint::v3::{
 };
 use protos::envoy::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions,
-    http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
+    http_protocol_options::{
+        ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+    },
 };
 use protos::envoy::envoy::r#type::matcher::v3::StringMatcher;
 use protos::envoy::google::protobuf::{Any, Struct};
@@ -40,7 +42,9 @@ pub fn clusters(scope: &Scope<'_>) -> Vec<Cluster> {
         let rule = scope.destination_rule(&host);
         for port in it.spec.ports.iter().filter(|port| service::protocol(port).is_http()) {
             all.push(outbound(scope, it, port, &host, &rule, None));
-            all.extend(rule.subsets.iter().map(|subset| outbound(scope, it, port, &host, &rule, Some(subset))));
+            all.extend(
+                rule.subsets.iter().map(|subset| outbound(scope, it, port, &host, &rule, Some(subset))),
+            );
         }
     }
     all
@@ -116,8 +120,10 @@ fn outbound(
 fn server_identities(scope: &Scope<'_>, it: &Resource<Service>, port: &ServicePort) -> Vec<StringMatcher> {
     let mesh = scope.world.mesh();
     let namespace = it.meta.namespace.as_str();
-    let reachable = service::workloads(scope.world, it).filter(|entry| service::target_port(port, &entry.spec).is_some());
-    let accounts: BTreeSet<&str> = reachable.filter_map(|entry| workload_entry::service_account(entry)).collect();
+    let reachable =
+        service::workloads(scope.world, it).filter(|entry| service::target_port(port, &entry.spec).is_some());
+    let accounts: BTreeSet<&str> =
+        reachable.filter_map(|entry| workload_entry::service_account(entry)).collect();
     let aliases = mesh.trust_domain_aliases.iter().map(String::as_str);
     let domains: Vec<&str> = std::iter::once(mesh.trust_domain()).chain(aliases).collect();
     let base = |domain: &str| format!("spiffe://{domain}/ns/{namespace}/sa/");
@@ -172,7 +178,8 @@ fn inbound(scope: &Scope<'_>) -> Vec<Cluster> {
             address: Some(values::socket_address(scope.node.app_address, target)),
             ..Default::default()
         };
-        let endpoint = LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..Default::default() };
+        let endpoint =
+            LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..Default::default() };
         let group = LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() };
         let (key, options) = http_protocol_options(false, None);
         all.push(Cluster {

@@ -38,7 +38,8 @@ pub fn inbound(scope: &Scope<'_>, routes: RouteConfiguration, rules: &authorizat
     filters.extend(rules.deny.as_ref().map(rbac));
     filters.extend(rules.allow.as_ref().map(rbac));
     filters.extend(last_filters(scope));
-    let stat_prefix = format!("inbound_{}", scope.instances.first().map(|it| it.address.to_string()).unwrap_or_default());
+    let stat_prefix =
+        format!("inbound_{}", scope.instances.first().map(|it| it.address.to_string()).unwrap_or_default());
     canonical::pack(&HttpConnectionManager {
         stat_prefix,
         http_filters: filters,
@@ -75,7 +76,8 @@ pub fn outbound(scope: &Scope<'_>, stat_prefix: String, route_name: &str) -> Any
 fn common(scope: &Scope<'_>) -> HttpConnectionManager {
     let mesh = scope.world.mesh();
     let normalization = mesh.path_normalization();
-    let merge = matches!(normalization, NormalizationType::MergeSlashes | NormalizationType::DecodeAndMergeSlashes);
+    let merge =
+        matches!(normalization, NormalizationType::MergeSlashes | NormalizationType::DecodeAndMergeSlashes);
     let slashes = match normalization {
         NormalizationType::DecodeAndMergeSlashes => hcm::PathWithEscapedSlashesAction::UnescapeAndForward,
         _ => hcm::PathWithEscapedSlashesAction::KeepUnchanged,

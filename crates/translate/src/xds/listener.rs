@@ -45,7 +45,8 @@ pub fn listeners(scope: &Scope<'_>, about: &mut About<'_>) -> Vec<Listener> {
     let mut all = Vec::new();
     let own = own_ports(scope);
     if own.is_empty() {
-        let reason = "no Service with an HTTP port selects the workload, so nothing can call it through its proxy";
+        let reason =
+            "no Service with an HTTP port selects the workload, so nothing can call it through its proxy";
         about.info("node.metadata.LABELS", reason);
     }
     let rules = authorization_policy::rules(scope);
@@ -54,7 +55,10 @@ pub fn listeners(scope: &Scope<'_>, about: &mut About<'_>) -> Vec<Listener> {
     }
     for ((address, port), service) in service_addresses(scope) {
         if own.contains_key(&(address, port)) {
-            let reason = format!("{address}:{port} is also an address of Service {}; calls to it stay local", service::fqdn(service));
+            let reason = format!(
+                "{address}:{port} is also an address of Service {}; calls to it stay local",
+                service::fqdn(service)
+            );
             about.warning("node.metadata.INSTANCE_IPS", reason);
             continue;
         }
@@ -62,7 +66,8 @@ pub fn listeners(scope: &Scope<'_>, about: &mut About<'_>) -> Vec<Listener> {
     }
     if let Some((port, instance)) = scope.world.mesh().proxy_http_port().zip(scope.instances.first()) {
         if own.contains_key(&(instance.address, port)) {
-            let reason = format!("port {port} is the workload's own, so it gets no HTTP proxy; change MeshConfig");
+            let reason =
+                format!("port {port} is the workload's own, so it gets no HTTP proxy; change MeshConfig");
             about.warning("meshConfig.proxyHttpPort", reason);
         } else {
             all.push(outbound(scope, instance.address, port, names::HTTP_PROXY_ROUTE));

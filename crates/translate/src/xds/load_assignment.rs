@@ -13,7 +13,7 @@ use protos::envoy::envoy::config::endpoint::v3::{
 };
 
 use crate::kinds::{service, workload_entry};
-use crate::merge::{self, Labels};
+use crate::merge;
 use crate::scope::Scope;
 use crate::xds::cluster::TLS_MODE;
 use crate::{names, values};
@@ -26,7 +26,11 @@ pub fn names(scope: &Scope<'_>) -> Vec<String> {
         let rule = scope.destination_rule(&host);
         for port in it.spec.ports.iter().filter(|port| service::protocol(port).is_http()) {
             let subsets = rule.subsets.iter().map(|subset| subset.name.as_str());
-            all.extend([""].into_iter().chain(subsets).map(|it| names::outbound_cluster(u32::from(port.port), it, &host)));
+            all.extend(
+                [""].into_iter()
+                    .chain(subsets)
+                    .map(|it| names::outbound_cluster(u32::from(port.port), it, &host)),
+            );
         }
     }
     all
@@ -53,17 +57,16 @@ fn endpoints(
 ) -> Vec<LocalityLbEndpoints> {
     let mut groups: BTreeMap<(String, String, String), Vec<LbEndpoint>> = BTreeMap::new();
     for entry in service::workloads(scope.world, it) {
-        let labels = workload_entry::labels(entry);
-        let in_subset = |subset: &Subset| subset.labels.iter().all(|(key, value)| labels.get(key) == Some(value));
-        if !subset.is_none_or(in_subset) {
+        if !subset.is_none_or(|subset| workload_entry::has_labels(entry, &subset.labels)) {
             continue;
         }
-        if let Some(endpoint) = endpoint(scope, entry, &labels, port) {
+        if let Some(endpoint) = endpoint(scope, entry, port) {
             groups.entry(workload_entry::locality(entry)).or_default().push(endpoint);
         }
     }
     let group = |((region, zone, sub_zone), lb_endpoints): (_, Vec<LbEndpoint>)| {
-        let weights = lb_endpoints.iter().filter_map(|it| it.load_balancing_weight.map(|weight| weight.value));
+        let weights =
+            lb_endpoints.iter().filter_map(|it| it.load_balancing_weight.map(|weight| weight.value));
         let weight = weights.fold(0u32, u32::saturating_add);
         let locality = Locality { region, zone, sub_zone };
         LocalityLbEndpoints {
@@ -76,19 +79,15 @@ fn endpoints(
     groups.into_iter().map(group).collect()
 }
 
-fn endpoint(
-    scope: &Scope<'_>,
-    entry: &Resource<WorkloadEntry>,
-    labels: &Labels,
-    port: &ServicePort,
-) -> Option<LbEndpoint> {
+fn endpoint(scope: &Scope<'_>, entry: &Resource<WorkloadEntry>, port: &ServicePort) -> Option<LbEndpoint> {
     let address = workload_entry::address(&entry.spec)?;
     let target = service::target_port(port, &entry.spec)?;
     let namespace = entry.meta.namespace.as_str();
-    let (name, revision) = workload_entry::canonical(labels, &entry.meta.name);
+    let labels = workload_entry::labels(entry);
+    let (name, revision) = workload_entry::canonical(&labels, &entry.meta.name);
     let workload = format!("{};{namespace};{name};{revision};{}", entry.meta.name, scope.node.cluster_id);
     let mut metadata = vec![("istio", values::struct_of([("workload", values::text(&workload))]))];
-    let mode = merge::mutual_tls_mode(scope.world, namespace, labels, target);
+    let mode = merge::mutual_tls_mode(scope.world, namespace, &labels, target);
     if workload_entry::speaks_mutual_tls(entry) && mode != MutualTlsMode::Disable {
         let fields = values::struct_of([(TLS_MODE.0, values::text(TLS_MODE.1))]);
         metadata.push(("envoy.transport_socket_match", fields));

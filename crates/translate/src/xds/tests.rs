@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 
 use api::MeshConfig;
 use protos::envoy::envoy::config::cluster::v3::{Cluster, cluster::ClusterDiscoveryType};
-use protos::envoy::envoy::config::core::v3::{Metadata, address, socket_address, transport_socket::ConfigType};
-use protos::envoy::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint, lb_endpoint::HostIdentifier};
+use protos::envoy::envoy::config::core::v3::{
+    Metadata, address, socket_address, transport_socket::ConfigType,
+};
+use protos::envoy::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, LbEndpoint, lb_endpoint::HostIdentifier,
+};
 use protos::envoy::envoy::config::listener::v3::{Listener, filter};
 use protos::envoy::envoy::config::route::v3::{RouteConfiguration, route::Action};
 use protos::envoy::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -32,7 +36,8 @@ fn names(world: &World) -> Vec<String> {
 }
 
 fn manager(listener: &Listener, chain: usize) -> HttpConnectionManager {
-    let Some(filter::ConfigType::TypedConfig(any)) = &listener.filter_chains[chain].filters[0].config_type else {
+    let Some(filter::ConfigType::TypedConfig(any)) = &listener.filter_chains[chain].filters[0].config_type
+    else {
         panic!("{listener:?}");
     };
     protos::any::open(any).unwrap()
@@ -73,7 +78,9 @@ fn tcp_ports_get_no_listener_and_a_note() {
 }
 
 fn authentication(mode: &str) -> String {
-    format!("apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: default}}\nspec: {{mtls: {{mode: {mode}}}}}\n")
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: default}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
+    )
 }
 
 fn inbound(mode: &str) -> Listener {
@@ -93,7 +100,10 @@ fn transports(listener: &Listener) -> Vec<(String, bool)> {
 fn strict_takes_tls_only_permissive_both_and_disable_plain_text_only() {
     assert_eq!(transports(&inbound("STRICT")), [(String::new(), true)]);
     assert!(inbound("STRICT").listener_filters.is_empty());
-    assert_eq!(transports(&inbound("PERMISSIVE")), [("tls".to_owned(), true), ("raw_buffer".to_owned(), false)]);
+    assert_eq!(
+        transports(&inbound("PERMISSIVE")),
+        [("tls".to_owned(), true), ("raw_buffer".to_owned(), false)]
+    );
     assert_eq!(inbound("PERMISSIVE").listener_filters.len(), 1);
     assert_eq!(transports(&inbound("DISABLE")), [(String::new(), false)]);
 }
@@ -101,7 +111,8 @@ fn strict_takes_tls_only_permissive_both_and_disable_plain_text_only() {
 #[test]
 fn a_server_demands_a_certificate_of_its_trust_domain() {
     let listener = inbound("STRICT");
-    let Some(ConfigType::TypedConfig(any)) = &listener.filter_chains[0].transport_socket.as_ref().unwrap().config_type
+    let Some(ConfigType::TypedConfig(any)) =
+        &listener.filter_chains[0].transport_socket.as_ref().unwrap().config_type
     else {
         panic!();
     };
@@ -126,7 +137,10 @@ fn only_tulle_gets_the_filters_that_only_it_knows() {
     let listener: Listener = one(&world, &frontend(), "127.10.0.3_9090").unwrap();
     let rbac = "envoy.filters.http.rbac";
     let router = "envoy.filters.http.router";
-    assert_eq!(filters(&manager(&listener, 0)), ["istio.metadata_exchange", rbac, rbac, "istio.stats", router]);
+    assert_eq!(
+        filters(&manager(&listener, 0)),
+        ["istio.metadata_exchange", rbac, rbac, "istio.stats", router]
+    );
     let mut envoy = frontend();
     envoy.flavour = Flavour::Envoy;
     let listener: Listener = one(&world, &envoy, "127.10.0.3_9090").unwrap();
@@ -141,7 +155,9 @@ fn only_tulle_gets_the_filters_that_only_it_knows() {
 fn short_names_are_those_of_the_clients_namespace() {
     let world = world(&[MESH]);
     let near = virtual_host(&world, &frontend(), "8080", PAYMENT).unwrap();
-    for domain in ["payment", "payment:8080", "payment.production", "payment.production.svc:8080", "127.20.0.1:8080"] {
+    for domain in
+        ["payment", "payment:8080", "payment.production", "payment.production.svc:8080", "127.20.0.1:8080"]
+    {
         assert!(near.domains.iter().any(|it| it == domain), "{domain} is missing in {:?}", near.domains);
     }
     let far = virtual_host(&world, &node("127.10.0.99", "other"), "8080", PAYMENT).unwrap();
@@ -171,7 +187,9 @@ fn unknown_hosts_are_refused_and_unknown_routes_do_not_exist() {
 
 #[test]
 fn hosts_outside_the_registry_are_routed_on_port_80() {
-    let route = format!("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: x}}\nspec:\n  hosts: [www.example.com]\n  http: [{{route: [{{destination: {{host: {PAYMENT}}}}}]}}]\n");
+    let route = format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: x}}\nspec:\n  hosts: [www.example.com]\n  http: [{{route: [{{destination: {{host: {PAYMENT}}}}}]}}]\n"
+    );
     let world = mesh(&world(&[MESH, &route]), MeshConfig { proxy_http_port: 15080, ..Default::default() });
     for domain in ["www.example.com", "www.example.com:80"] {
         assert!(virtual_host(&world, &frontend(), "http_proxy", domain).is_some(), "{domain}");
@@ -190,7 +208,9 @@ fn upstream(cluster: &Cluster) -> UpstreamTlsContext {
 
 fn identities(cluster: &Cluster) -> Vec<MatchPattern> {
     let common = upstream(cluster).common_tls_context.unwrap();
-    let Some(ValidationContextType::CombinedValidationContext(it)) = common.validation_context_type else { panic!() };
+    let Some(ValidationContextType::CombinedValidationContext(it)) = common.validation_context_type else {
+        panic!()
+    };
     let names = it.default_validation_context.unwrap().match_typed_subject_alt_names;
     names.into_iter().map(|name| name.matcher.unwrap().match_pattern.unwrap()).collect()
 }
@@ -217,7 +237,9 @@ fn a_service_without_workloads_expects_identities_of_its_namespace() {
 }
 
 fn with_tls(tls: &str) -> Cluster {
-    let rule = format!("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: x}}\nspec: {{host: payment, trafficPolicy: {{tls: {tls}}}}}\n");
+    let rule = format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: x}}\nspec: {{host: payment, trafficPolicy: {{tls: {tls}}}}}\n"
+    );
     payment_cluster(&world(&[MESH, &rule]))
 }
 
@@ -228,7 +250,9 @@ fn a_written_tls_mode_beats_the_automatic_one() {
     let mutual = with_tls("{mode: ISTIO_MUTUAL}");
     assert!(mutual.transport_socket_matches.is_empty() && mutual.transport_socket.is_some());
     assert_eq!(identities(&mutual).len(), 1);
-    let simple = upstream(&with_tls("{mode: SIMPLE, sni: a.example, caCertificates: /ca.pem, subjectAltNames: [a.example]}"));
+    let simple = upstream(&with_tls(
+        "{mode: SIMPLE, sni: a.example, caCertificates: /ca.pem, subjectAltNames: [a.example]}",
+    ));
     assert_eq!((simple.sni.as_str(), simple.auto_host_sni), ("a.example", false));
 }
 
@@ -278,7 +302,8 @@ fn translating_again_gives_the_same_bytes() {
             protos::any::type_url::<Cluster>(),
             protos::any::type_url::<ClusterLoadAssignment>(),
         ];
-        let translated = types.iter().flat_map(|it| translate(&world, &frontend(), it, &Wanted::All).resources);
+        let translated =
+            types.iter().flat_map(|it| translate(&world, &frontend(), it, &Wanted::All).resources);
         translated.map(|named| named.version).collect()
     };
     let first = everything();
@@ -294,7 +319,9 @@ fn endpoints(world: &World, cluster: &str) -> Vec<LbEndpoint> {
 
 fn socket(endpoint: &LbEndpoint) -> (String, u32) {
     let Some(HostIdentifier::Endpoint(endpoint)) = &endpoint.host_identifier else { panic!() };
-    let Some(address::Address::SocketAddress(it)) = &endpoint.address.as_ref().unwrap().address else { panic!() };
+    let Some(address::Address::SocketAddress(it)) = &endpoint.address.as_ref().unwrap().address else {
+        panic!()
+    };
     let Some(socket_address::PortSpecifier::PortValue(port)) = it.port_specifier else { panic!() };
     (it.address.clone(), port)
 }
@@ -334,7 +361,11 @@ fn a_known_cluster_without_endpoints_has_an_empty_list_and_an_unknown_one_none()
 
 #[test]
 fn a_hidden_service_is_not_served_to_others() {
-    let hidden = MESH.replacen("{name: payment}", "{name: payment, annotations: {networking.istio.io/exportTo: '.'}}", 1);
+    let hidden = MESH.replacen(
+        "{name: payment}",
+        "{name: payment, annotations: {networking.istio.io/exportTo: '.'}}",
+        1,
+    );
     let world = world(&[&hidden]);
     let name = format!("outbound|8080||{PAYMENT}");
     assert!(one::<Cluster>(&world, &frontend(), &name).is_some());

@@ -1,15 +1,15 @@
 //! TLS of both directions: which certificate is shown and which peer is accepted.
 
+use api::MeshConfig;
 use api::kinds::destination_rule::{ClientTlsMode, ClientTlsSettings};
 use api::kinds::mesh_config::TlsProtocol;
-use api::MeshConfig;
 use protos::envoy::envoy::config::core::v3::{
     DataSource, TransportSocket, data_source::Specifier, transport_socket::ConfigType,
 };
 use protos::envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use protos::envoy::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
-    TlsCertificate, TlsParameters, UpstreamTlsContext,
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
+    SubjectAltNameMatcher, TlsCertificate, TlsParameters, UpstreamTlsContext,
     certificate_validation_context::{SystemRootCerts, TrustChainVerification},
     common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
     subject_alt_name_matcher::SanType,
@@ -35,7 +35,8 @@ pub fn raw_buffer() -> TransportSocket {
 
 /// Mutual TLS of a server: any identity of the mesh is accepted; policies decide the rest.
 pub fn downstream(mesh: &MeshConfig) -> TransportSocket {
-    let domains = std::iter::once(mesh.trust_domain()).chain(mesh.trust_domain_aliases.iter().map(String::as_str));
+    let domains =
+        std::iter::once(mesh.trust_domain()).chain(mesh.trust_domain_aliases.iter().map(String::as_str));
     let names = domains.map(|domain| values::prefix(format!("spiffe://{domain}/"))).collect();
     let context = DownstreamTlsContext {
         common_tls_context: Some(mesh_context(mesh, names, &SERVER_ALPN)),
@@ -73,7 +74,9 @@ pub fn upstream_explicit(
             let mut common = CommonTlsContext {
                 tls_params: Some(parameters(mesh)),
                 alpn_protocols: vec!["http/1.1".to_owned()],
-                validation_context_type: Some(ValidationContextType::ValidationContext(validation(settings, mesh))),
+                validation_context_type: Some(ValidationContextType::ValidationContext(validation(
+                    settings, mesh,
+                ))),
                 ..Default::default()
             };
             if settings.mode == ClientTlsMode::Mutual {
@@ -89,7 +92,8 @@ pub fn upstream_explicit(
                 sni: settings.sni.clone(),
                 // Without an SNI of its own the connection carries the request's host, and the certificate must have it.
                 auto_host_sni: !explicit_sni,
-                auto_sni_san_validation: settings.subject_alt_names.is_empty() && !skips_verification(settings),
+                auto_sni_san_validation: settings.subject_alt_names.is_empty()
+                    && !skips_verification(settings),
                 ..Default::default()
             }))
         }

@@ -1,0 +1,40 @@
+//! MeshConfig: what a user must be told about the fields that translation reads.
+
+use api::MeshConfig;
+use api::kinds::mesh_config::AccessLogEncoding;
+
+use crate::note::{About, Note};
+
+/// What a user must be told about the MeshConfig.
+pub fn verdict(mesh: &MeshConfig, notes: &mut Vec<Note>) {
+    let mut about = About::new("MeshConfig", "", "mesh", notes);
+    if mesh.access_log_encoding == AccessLogEncoding::Json && !mesh.access_log_file.is_empty() {
+        about.info("accessLogEncoding", "the access log is written as text; JSON does not act yet");
+    }
+    if mesh.default_traffic_policy.is_some() {
+        about.info("defaultTrafficPolicy", "only DestinationRules set policies yet");
+    }
+    let settings = mesh.mesh_mtls.as_ref();
+    if settings.is_some_and(|it| !it.cipher_suites.is_empty() || !it.ecdh_curves.is_empty()) {
+        about.info("meshMTLS", "only minProtocolVersion acts; cipher suites and curves are the proxy's own");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(mesh: &MeshConfig) -> Vec<String> {
+        let mut notes = Vec::new();
+        verdict(mesh, &mut notes);
+        notes.into_iter().map(|note| note.field).collect()
+    }
+
+    #[test]
+    fn a_json_log_is_told_only_when_there_is_a_log() {
+        let mut mesh = MeshConfig { access_log_encoding: AccessLogEncoding::Json, ..Default::default() };
+        assert!(fields(&mesh).is_empty());
+        mesh.access_log_file = "/dev/stdout".to_owned();
+        assert_eq!(fields(&mesh), ["accessLogEncoding"]);
+    }
+}
