@@ -5,7 +5,10 @@ use crate::order::{CLUSTER, ROUTE};
 use crate::server::{AdsService, Answer, Caller, Event, Limits, Proxy, Source, TypeStatus, Wanted};
 use crate::testing::{World, texts};
 use crate::wire::Dialect;
+use futures_util::StreamExt;
 use protos::envoy::envoy::config::core::v3::Node;
+use protos::envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use protos::envoy::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use runtime::{Drain, DrainWatch};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -100,10 +103,17 @@ impl Handler for Scribe {
 }
 
 async fn serve(shared: Arc<Shared>, drain: DrainWatch) -> (SocketAddr, impl Future<Output = ()>) {
+    serve_within(shared, Limits::default(), drain).await
+}
+
+async fn serve_within(
+    shared: Arc<Shared>,
+    limits: Limits,
+    drain: DrainWatch,
+) -> (SocketAddr, impl Future<Output = ()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let service =
-        AdsService::new(Arc::new(TestSource(shared)), Limits::default(), drain.clone()).into_server();
+    let service = AdsService::new(Arc::new(TestSource(shared)), limits, drain.clone()).into_server();
     let serving = async move {
         tonic::transport::Server::builder()
             .add_service(service)
@@ -234,4 +244,50 @@ async fn refusals_and_dead_servers_are_told_and_tried_again() {
         drain.start();
     };
     tokio::join!(client, script, serving);
+}
+
+/// What becomes of a stream on which these requests come, and then nothing more.
+async fn fate(address: SocketAddr, requests: Vec<DeltaDiscoveryRequest>) -> tonic::Status {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut client = AggregatedDiscoveryServiceClient::new(endpoint.connect().await.unwrap());
+    let requests = futures_util::stream::iter(requests).chain(futures_util::stream::pending());
+    let mut responses = client.delta_aggregated_resources(requests).await.unwrap().into_inner();
+    loop {
+        match responses.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the stream ended without a reason"),
+            Err(status) => return status,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_the_rules_ends_with_the_reason() {
+    let (events, _seen) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared { world: Mutex::default(), revision: watch::Sender::new(0), events });
+    let (drain, watch) = Drain::new();
+    let limits = Limits { names: 2, request_bytes: 2000, id_bytes: 300, ..Limits::default() };
+    let limits = Limits { first_request: Duration::from_millis(50), ..limits };
+    let (address, serving) = serve_within(shared, limits, watch).await;
+    let first = |id: &str, names: &[&str]| DeltaDiscoveryRequest {
+        node: Some(Node { id: id.to_owned(), ..Default::default() }),
+        type_url: ROUTE.to_owned(),
+        resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..Default::default()
+    };
+    let script = async {
+        let no_node = DeltaDiscoveryRequest { type_url: ROUTE.to_owned(), ..Default::default() };
+        assert!(fate(address, vec![no_node.clone()]).await.message().contains("no node"));
+        assert!(fate(address, vec![first("", &[])]).await.message().contains("node.id has 0 bytes"));
+        assert!(fate(address, vec![first(&"x".repeat(301), &[])]).await.message().contains("301"));
+        assert!(fate(address, vec![first("a", &["x", "y", "z"])]).await.message().contains("limit of 2"));
+        let untyped = DeltaDiscoveryRequest::default();
+        assert!(fate(address, vec![first("a", &[]), untyped]).await.message().contains("type_url"));
+        let silent = fate(address, vec![]).await;
+        assert_eq!(silent.code(), tonic::Code::DeadlineExceeded);
+        let large = fate(address, vec![first("a", &[]), first(&"x".repeat(3000), &[])]).await;
+        assert!(large.message().contains("2000"), "{large}");
+        drain.start();
+    };
+    tokio::join!(script, serving);
 }

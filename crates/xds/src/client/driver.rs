@@ -182,7 +182,7 @@ impl<H: Handler + ?Sized> Driver<'_, H> {
         drain: &DrainWatch,
     ) -> Option<Request> {
         loop {
-            if let Some(request) = self.client.next() {
+            if let Some(request) = self.client.next_request() {
                 return Some(request);
             }
             tokio::select! {
@@ -231,7 +231,7 @@ impl<H: Handler + ?Sized> Driver<'_, H> {
                     Err(status) => return Ended::Broken { reason: describe(&status), useful },
                 },
                 ready = requests.ready(), if self.client.has_request() => {
-                    if let (true, Some(request)) = (ready, self.client.next())
+                    if let (true, Some(request)) = (ready, self.client.next_request())
                         && requests.send(request)
                     {
                         continue;

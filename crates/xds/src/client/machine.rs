@@ -1,7 +1,7 @@
 //! The client as a state machine without IO.
 //!
 //! Wishes go in with [`Client::subscribe`], responses with [`Client::receive`], answers with [`Client::answer`];
-//! [`Client::next`] gives one request after the other until nothing is to be said. [`Client::connected`] begins a new
+//! [`Client::next_request`] gives one request after the other until nothing is to be said. [`Client::connected`] begins a new
 //! stream.
 
 use super::{Limits, Subscribe, Update, Verdict};
@@ -113,13 +113,13 @@ impl Client {
         self.types.get(&order::key(type_url)).map(|state| &state.known)
     }
 
-    /// Whether [`Client::next`] has something to say.
+    /// Whether [`Client::next_request`] has something to say.
     pub fn has_request(&self) -> bool {
         self.types.values().any(|state| state.has_news() || !state.answers.is_empty())
     }
 
     /// The next request: subscriptions of all types first, then answers.
-    pub fn next(&mut self) -> Option<Request> {
+    pub fn next_request(&mut self) -> Option<Request> {
         let dialect = self.dialect;
         // In state of the world every request with a nonce is an answer, so that both go as one.
         let says_news =

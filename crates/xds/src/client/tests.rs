@@ -71,7 +71,7 @@ impl Pair {
         let mut lines = Vec::new();
         loop {
             let mut silent = true;
-            while let Some(request) = self.client.next() {
+            while let Some(request) = self.client.next_request() {
                 silent = false;
                 let request = self.carried(request);
                 self.heard.push(heard(&request));
@@ -80,7 +80,7 @@ impl Pair {
             let world = &mut self.world;
             let mut fetch =
                 |type_url: &str, wanted: crate::server::Wanted<'_>| world.answer(type_url, wanted);
-            if let Some(response) = self.session.next(&mut fetch, self.now) {
+            if let Some(response) = self.session.next_response(&mut fetch, self.now) {
                 silent = false;
                 let received = self.received(response);
                 if let Some(update) = self.client.receive(received) {
@@ -147,10 +147,10 @@ fn the_node_goes_once_per_stream_and_dependencies_go_before_the_answer() {
     pair.world.set(CLUSTER, &["c=1"]).set(ENDPOINT, &["c=1"]).set(LISTENER, &["l=1"]);
     pair.want(LISTENER, &["*"]);
     pair.want(CLUSTER, &["*"]);
-    let first = pair.client.next().unwrap();
+    let first = pair.client.next_request().unwrap();
     assert!(first.node.is_some() && first.type_url == CLUSTER);
     pair.session.on_request(first, pair.now).unwrap();
-    assert!(pair.client.next().unwrap().node.is_none());
+    assert!(pair.client.next_request().unwrap().node.is_none());
     pair.reconnect();
     assert_eq!(pair.settle(), ["cds +c=1", "eds +c=1", "lds +l=1"]);
     assert_eq!(pair.heard, ["cds", "lds", "eds +c", "cds ack", "eds ack", "lds ack"]);
@@ -226,7 +226,7 @@ fn a_wholly_refused_update_changes_nothing() {
     let mut client = client(Dialect::Delta);
     let now = Instant::now();
     client.subscribe(Subscribe::to(ROUTE, ["r"]), now);
-    client.next().unwrap();
+    client.next_request().unwrap();
     let received = Received {
         type_url: ROUTE.to_owned(),
         version: "1".to_owned(),
@@ -237,14 +237,14 @@ fn a_wholly_refused_update_changes_nothing() {
     let update = client.receive(received).unwrap();
     client.answer(update, Verdict::Nack { detail: "no".to_owned(), rejected: vec![] });
     assert!(client.known(ROUTE).unwrap().is_empty());
-    assert_eq!(client.next().unwrap().refusal.as_deref(), Some("no"));
+    assert_eq!(client.next_request().unwrap().refusal.as_deref(), Some("no"));
 }
 
 #[test]
 fn malformed_responses_are_refused_with_the_place() {
     let mut client = client(Dialect::Delta);
     client.subscribe(Subscribe::all(CLUSTER), Instant::now());
-    client.next().unwrap();
+    client.next_request().unwrap();
     let receive = |resources: Vec<discovery::Resource>| {
         discovery::DeltaDiscoveryResponse {
             type_url: CLUSTER.to_owned(),
@@ -260,9 +260,12 @@ fn malformed_responses_are_refused_with_the_place() {
         ..Default::default()
     };
     assert_eq!(client.receive(receive(vec![wire(CLUSTER, "a"), wire(CLUSTER, "a")])), None);
-    assert_eq!(client.next().unwrap().refusal.unwrap(), "resource \"a\" occurs twice in one response");
+    assert_eq!(
+        client.next_request().unwrap().refusal.unwrap(),
+        "resource \"a\" occurs twice in one response"
+    );
     assert_eq!(client.receive(receive(vec![wire(ROUTE, "a")])), None);
-    assert!(client.next().unwrap().refusal.unwrap().contains("RouteConfiguration"));
+    assert!(client.next_request().unwrap().refusal.unwrap().contains("RouteConfiguration"));
 }
 
 #[test]

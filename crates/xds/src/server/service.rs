@@ -128,7 +128,8 @@ impl<S: Source, I: Into<Request>> Conversation<S, I> {
                 Woken::Request(Ok(None)) => return Ok(None),
                 Woken::Request(Err(status)) => {
                     tracing::debug!(address = ?self.caller.address, "ADS stream broke: {}", status.message());
-                    return Ok(None);
+                    // Matters when the request was too large; a client that is gone does not hear it.
+                    return Err(Box::new(status));
                 }
                 Woken::Changed(true) => {
                     if let Some(proxy) = &mut self.proxy {
@@ -172,7 +173,7 @@ impl<S: Source, I: Into<Request>> Conversation<S, I> {
                 limit.as_secs()
             ))));
         };
-        let Ok(Some(first)) = first else { return Ok(false) };
+        let Some(first) = first.map_err(Box::new)? else { return Ok(false) };
         let first: Request = first.into();
         let Some(node) = &first.node else {
             return Err(Box::new(Status::invalid_argument("the first request of a stream has no node")));
@@ -209,8 +210,9 @@ impl<S: Source, I: Into<Request>> Conversation<S, I> {
 
     fn respond(&mut self) -> Option<Response> {
         let proxy = self.proxy.as_mut()?;
-        let response =
-            self.session.next(&mut |type_url, wanted| proxy.resources(type_url, wanted), Instant::now())?;
+        let response = self
+            .session
+            .next_response(&mut |type_url, wanted| proxy.resources(type_url, wanted), Instant::now())?;
         self.tell(&Event::Pushed {
             type_url: response.type_url.clone(),
             resources: response.resources.len(),

@@ -1,6 +1,6 @@
 //! One ADS stream, seen from the server, as a state machine without IO.
 //!
-//! Requests go in with [`Session::on_request`], changes with [`Session::on_change`]; [`Session::next`] gives one
+//! Requests go in with [`Session::on_request`], changes with [`Session::on_change`]; [`Session::next_response`] gives one
 //! response after the other until nothing can be sent now. Per type at most one response is in flight, and what
 //! changes meanwhile goes out as one response when it is answered.
 //!
@@ -59,7 +59,7 @@ pub struct Session {
     nonces: u64,
 }
 
-/// Where [`Session::next`] gets resources from.
+/// Where [`Session::next_response`] gets resources from.
 pub type Fetch<'a> = dyn FnMut(&str, Wanted<'_>) -> Answer + 'a;
 
 impl Session {
@@ -137,7 +137,7 @@ impl Session {
     }
 
     /// The next response that can be sent now.
-    pub fn next(&mut self, fetch: &mut Fetch<'_>, now: Instant) -> Option<Response> {
+    pub fn next_response(&mut self, fetch: &mut Fetch<'_>, now: Instant) -> Option<Response> {
         // Twice: routes that turn out to be unchanged in the first round release held removals for the second.
         self.round(fetch, now).or_else(|| self.round(fetch, now))
     }
@@ -167,7 +167,7 @@ impl Session {
         self.types.values().all(|state| !state.dirty && state.in_flight.is_none() && !state.removals_held)
     }
 
-    /// When [`Session::next`] must be called again although nothing happened.
+    /// When [`Session::next_response`] must be called again although nothing happened.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let waiting = self.types.values().filter(|state| state.dirty && state.in_flight.is_none());
         let ends =

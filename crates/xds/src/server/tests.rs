@@ -43,7 +43,7 @@ impl Bench {
 
     fn next(&mut self) -> Option<Response> {
         let world = &mut self.world;
-        self.session.next(&mut |type_url, wanted| world.answer(type_url, wanted), self.now)
+        self.session.next_response(&mut |type_url, wanted| world.answer(type_url, wanted), self.now)
     }
 
     fn answer(&mut self, response: &Response, refusal: Option<&str>) -> Reply {
