@@ -90,6 +90,11 @@ pub enum AuthorityError {
 }
 
 impl Authority {
+    /// Whether the data directory has a root.
+    pub fn exists(data: &Path) -> bool {
+        data.join(DIRECTORY).exists()
+    }
+
     /// Makes a new root for `trust_domain` in the data directory.
     ///
     /// # Errors
@@ -164,7 +169,7 @@ impl Authority {
         trust_domain: &str,
         clock: Arc<dyn Clock>,
     ) -> Result<Authority, AuthorityError> {
-        if !data.join(DIRECTORY).exists() {
+        if !Authority::exists(data) {
             match Authority::create(data, trust_domain, clock.clone()) {
                 Err(AuthorityError::Exists(_)) => {}
                 made => return made,

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::metrics::{self, Render};
+use crate::push::Connections;
 use crate::store::{Store, verdicts};
 
 /// The most connections of the port.
@@ -36,7 +37,7 @@ pub struct Monitoring {
     /// Metrics beside the store's own.
     pub metrics: Vec<Arc<dyn Render>>,
     /// The connected proxies, for `/debug/connections`.
-    pub connections: Arc<dyn Fn() -> Value + Send + Sync>,
+    pub connections: Arc<Connections>,
     /// When the root certificate ends, Unix seconds.
     pub root_ends: u64,
     /// Owner of the tasks.
@@ -93,7 +94,7 @@ impl Monitoring {
                 response(StatusCode::OK, kind, self.metrics())
             }
             "/debug/config" => json(&self.store.verdicts()),
-            "/debug/connections" => json(&(self.connections)()),
+            "/debug/connections" => json(&self.connections.list()),
             "/debug/world" => json(&self.world()),
             "/debug" | "/debug/" => json(&json!(["/debug/config", "/debug/connections", "/debug/world"])),
             _ => text(
@@ -203,7 +204,7 @@ mod tests {
         Monitoring {
             store: Store::new(),
             metrics: vec![Arc::new(CertificateMetrics::default())],
-            connections: Arc::new(|| json!([{"node": "sidecar~127.0.2.1~a.b~c"}])),
+            connections: Arc::default(),
             root_ends: 7,
             tasks: Supervisor::new(watch).tasks(),
         }
@@ -242,12 +243,8 @@ mod tests {
         assert!(status == 200 && config.contains("\"accepted\""), "{config}");
         let (_, world) = get(&monitoring, "/debug/world", "localhost:15014", LOCAL).await;
         assert!(world.contains("\"services\": 1"), "{world}");
-        assert!(
-            get(&monitoring, "/debug/connections", "[::1]:15014", LOCAL)
-                .await
-                .1
-                .contains("sidecar~127.0.2.1")
-        );
+        let (_, connections) = get(&monitoring, "/debug/connections", "[::1]:15014", LOCAL).await;
+        assert_eq!(connections, "[]\n");
         assert_eq!(get(&monitoring, "/nothing", "localhost", LOCAL).await.0, 404);
     }
 
