@@ -5,6 +5,8 @@
 //! * `proxies.json` holds the proxies that ask, by a short name: the xDS `node`, and the `types` worth keeping.
 //! * `UPDATE=1 cargo test -p translate` writes the expected files anew; look at the diff before you commit it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking, its helpers too
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
