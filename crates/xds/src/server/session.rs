@@ -189,6 +189,7 @@ impl Session {
         let limit = self.limits.make_before_break;
         let Some(state) = self.types.get_mut(key) else { return false };
         if !waits {
+            state.gated_since = None;
             return false;
         }
         let since = *state.gated_since.get_or_insert(now);
