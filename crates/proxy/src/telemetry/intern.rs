@@ -73,6 +73,11 @@ impl<T: ?Sized + Hash + Eq> Interner<T> {
         self.unknown.clone()
     }
 
+    /// The same, borrowed.
+    pub fn unknown_ref(&self) -> &Interned<T> {
+        &self.unknown
+    }
+
     /// The value's number; `other` when [`MAX_VALUES`] distinct values are known already.
     pub fn intern(&self, value: Arc<T>) -> Interned<T> {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);

@@ -38,6 +38,13 @@ impl Workload {
     }
 }
 
+impl Workload {
+    /// A workload of which nothing is known: Istio writes `latest` for a missing revision.
+    pub fn unknown() -> Self {
+        Self { canonical_revision: "latest".to_owned(), ..Self::all("unknown") }
+    }
+}
+
 /// The service that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Service {

@@ -118,7 +118,7 @@ impl Registry {
     pub fn new() -> Self {
         let overflow = RequestSeries { labels: Arc::new(overflow_labels()), workers: Vec::new() };
         Self {
-            workloads: Interner::new(Arc::new(Workload::all("unknown")), Arc::new(Workload::all("other"))),
+            workloads: Interner::new(Arc::new(Workload::unknown()), Arc::new(Workload::all("other"))),
             services: Interner::new(Arc::new(Service::all("unknown")), Arc::new(Service::all("other"))),
             principals: Interner::of_texts(),
             requests: Mutex::default(),

@@ -1,0 +1,7 @@
+//! Which cluster a request goes to, or what the proxy answers itself: a thin use of `decide` on the current routing.
+
+pub mod header_operations;
+pub mod live;
+pub mod rewrite;
+
+pub use live::{LiveRouting, Routing};

@@ -1,0 +1,199 @@
+//! One request to a cluster: pick a host, take or open a connection, send, and try again where that is provably safe.
+//!
+//! Tried again: a connection that could not be made (on another host, at most twice, every method), and a pooled
+//! connection that turned out closed before a byte of the response came (once, on a new connection; when bytes of the
+//! request were sent already only for idempotent methods). Never once something was taken from the request's body.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use base::{Blame, Reason};
+use http::Method;
+use smallvec::SmallVec;
+
+use super::cluster::Cluster;
+use super::connect::{self, ConnectFailure, ConnectionInfo};
+use super::host::{ActiveRequest, Host};
+use super::pool::{self, HostPool, OpenConnection, PoolRules, Pooled};
+use super::worker::{ClusterWorker, UpstreamWorker};
+use crate::http::h1::client::{Connection, Ended, SendError};
+use crate::http::{Body, BodyLength, Informational, RequestHead, ResponseHead};
+use crate::telemetry::Random;
+
+/// Connect failures that are answered by trying another host.
+const MAX_CONNECT_RETRIES: u32 = 2;
+
+/// One try, as filters see it before the request is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The chosen host.
+    pub host: &'a Host,
+    /// The connection.
+    pub connection: &'a ConnectionInfo,
+    /// 1 for the first.
+    pub number: u32,
+}
+
+/// Where a response came from.
+pub struct Answer {
+    /// The response.
+    pub head: ResponseHead,
+    /// Its body; polling it moves the rest of the upload.
+    pub body: Body,
+    /// The pool of the host that answered.
+    pub pool: Rc<HostPool>,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub enum CallFailure {
+    /// The cluster has no usable host.
+    NoHealthyUpstream,
+    /// No connection could be made.
+    Connect(ConnectFailure),
+    /// The request was sent, at least in part.
+    Send {
+        /// Who caused it.
+        blame: Blame,
+        /// The stable code.
+        reason: Reason,
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// What a call needs beside the request.
+pub struct Call<'a> {
+    /// The worker's pools and balancers.
+    pub worker: &'a UpstreamWorker,
+    /// The worker's random numbers.
+    pub random: &'a Random,
+    /// Where the request goes.
+    pub cluster: &'a Arc<Cluster>,
+    /// Takes interim responses.
+    pub informational: &'a Informational,
+}
+
+enum Next {
+    Done(Result<Answer, CallFailure>),
+    /// Again, with the body that was given back.
+    Again(Body),
+}
+
+impl Call<'_> {
+    /// Sends a request; `on_attempt` is called before each try and may change the head.
+    ///
+    /// # Errors
+    /// What the last try failed with.
+    pub async fn run(
+        &self,
+        head: &mut RequestHead,
+        mut body: Body,
+        on_attempt: &mut dyn FnMut(&mut RequestHead, &Attempt<'_>),
+    ) -> Result<Answer, CallFailure> {
+        let state = self.worker.cluster(self.cluster);
+        let rules = PoolRules::of(&self.cluster.config.http);
+        let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
+        let mut number = 0;
+        let mut replace_stale = true;
+        loop {
+            let hosts = self.cluster.hosts();
+            let Some(host) = state.balancer.pick(self.cluster.config.lb_policy, &hosts, self.random, &tried) else {
+                return Err(CallFailure::NoHealthyUpstream);
+            };
+            number += 1;
+            if number > 1 {
+                state.cells.retries.increment();
+            }
+            let active = ActiveRequest::begin(&host.runtime);
+            let pool = self.worker.pool(&host, rules);
+            let kept = if replace_stale { pool.take(rules, Instant::now()) } else { None };
+            let pooled = match kept {
+                Some(pooled) => pooled,
+                None => match self.open(&state, &host).await {
+                    Ok(pooled) => pooled,
+                    Err(failure) => {
+                        tried.push(host.runtime.id);
+                        let another = hosts.usable.iter().any(|other| !tried.contains(&other.runtime.id));
+                        if another && tried.len() as u32 <= MAX_CONNECT_RETRIES {
+                            continue;
+                        }
+                        return Err(CallFailure::Connect(failure));
+                    }
+                },
+            };
+            let attempt = Attempt { cluster: self.cluster, host: &host, connection: &pooled.open.info, number };
+            on_attempt(head, &attempt);
+            state.cells.requests.increment();
+            match self.send(head, body, pooled, pool, active, replace_stale).await {
+                Next::Done(result) => return result,
+                Next::Again(again) => {
+                    body = again;
+                    replace_stale = false;
+                }
+            }
+        }
+    }
+
+    async fn open(&self, state: &ClusterWorker, host: &Host) -> Result<Pooled, ConnectFailure> {
+        let config = &self.cluster.config;
+        match connect::connect(host, config, self.worker.registry()).await {
+            Ok((stream, info)) => {
+                state.cells.connections.increment();
+                let open = Rc::new(OpenConnection::new(info, state.cells.connections_active.clone()));
+                Ok(Pooled { connection: Connection::new(stream, pool::client_options(&config.http)), open })
+            }
+            Err(failure) => {
+                state.cells.connect_failures.increment();
+                Err(failure)
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        head: &RequestHead,
+        body: Body,
+        pooled: Pooled,
+        pool: Rc<HostPool>,
+        active: ActiveRequest,
+        may_repeat: bool,
+    ) -> Next {
+        let (home, open) = (pool.clone(), pooled.open);
+        let on_end = Box::new(move |ended| {
+            drop(active);
+            if let Ended::Reusable(connection) = ended {
+                home.give_back(Pooled { connection, open });
+            }
+        });
+        match pooled.connection.send(head, body, self.informational, on_end).await {
+            Ok((head, body)) => Next::Done(Ok(Answer { head, body, pool })),
+            Err(mut error) => match unused_body(head, &mut error) {
+                Some(body) if may_repeat && repeatable(&head.method, &error) => Next::Again(body),
+                _ => Next::Done(Err(CallFailure::Send {
+                    blame: error.blame,
+                    reason: error.reason,
+                    detail: error.detail.into_owned(),
+                })),
+            },
+        }
+    }
+}
+
+/// The request's body, when nothing was taken from it.
+fn unused_body(head: &RequestHead, error: &mut SendError) -> Option<Body> {
+    error.body.take().or_else(|| (head.length == BodyLength::None).then(Body::empty))
+}
+
+/// Whether sending again cannot do the work twice: nothing was sent, or the connection had been idle and the method is
+/// idempotent (RFC 9110, section 9.2.2).
+fn repeatable(method: &Method, error: &SendError) -> bool {
+    error.safe_to_retry || (error.stale_connection && method.is_idempotent())
+}
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod tests;

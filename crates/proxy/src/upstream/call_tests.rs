@@ -1,0 +1,1 @@
+//! Retries and reuse, against scripted upstreams.

@@ -1,0 +1,139 @@
+//! Opens connections to hosts: TCP or Unix socket, then TLS where the host wants it, all within the connect timeout.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Reason;
+use config::model::{self, TcpKeepalive};
+use socket2::SockRef;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::host::{Host, HostAddress};
+use super::stream::UpstreamStream;
+use super::transport::Transport;
+use crate::telemetry::Registry;
+use crate::telemetry::intern::Interned;
+use crate::tls::Session;
+
+/// What is known about an open connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// Our address.
+    pub local: Option<SocketAddr>,
+    /// SPIFFE id that the host proved; `unknown` on a plaintext connection.
+    pub peer_principal: Interned<str>,
+    /// The id that we proved; `unknown` on a plaintext connection.
+    pub own_principal: Interned<str>,
+}
+
+/// Why a connection could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("connection to {host} failed: {detail}")]
+pub struct ConnectFailure {
+    /// The host's address.
+    pub host: Arc<str>,
+    /// [`Reason::ConnectFailed`] or [`Reason::UpstreamTls`].
+    pub reason: Reason,
+    /// What went wrong.
+    pub detail: String,
+    /// The connect timeout passed.
+    pub timed_out: bool,
+}
+
+/// Opens a connection to a host as its cluster says.
+///
+/// # Errors
+/// Names the host and what failed: nothing was sent to the application behind it.
+pub async fn connect(
+    host: &Host,
+    cluster: &model::Cluster,
+    registry: &Registry,
+) -> Result<(UpstreamStream, ConnectionInfo), ConnectFailure> {
+    let fail = |reason, detail| ConnectFailure { host: host.address_text.clone(), reason, detail, timed_out: false };
+    let limit = cluster.connect_timeout;
+    let attempt = async {
+        match &host.address {
+            HostAddress::Tcp(address) => {
+                let tcp = TcpStream::connect(*address)
+                    .await
+                    .map_err(|error| fail(Reason::ConnectFailed, failure_text(&error)))?;
+                prepare(&tcp, cluster.tcp_keepalive);
+                let local = tcp.local_addr().ok();
+                match &*host.transport {
+                    Transport::Plain => Ok((UpstreamStream::Tcp(tcp), local, None)),
+                    Transport::Tls { client, .. } => {
+                        let (stream, session) = client
+                            .connect(tcp, &*host.address_text, None)
+                            .await
+                            .map_err(|error| fail(Reason::UpstreamTls, error.reason))?;
+                        Ok((UpstreamStream::TlsTcp(Box::new(stream)), local, Some(session)))
+                    }
+                }
+            }
+            HostAddress::Pipe(path) => {
+                let pipe = UnixStream::connect(path)
+                    .await
+                    .map_err(|error| fail(Reason::ConnectFailed, failure_text(&error)))?;
+                match &*host.transport {
+                    Transport::Plain => Ok((UpstreamStream::Unix(pipe), None, None)),
+                    Transport::Tls { client, .. } => {
+                        let (stream, session) = client
+                            .connect(pipe, &*host.address_text, None)
+                            .await
+                            .map_err(|error| fail(Reason::UpstreamTls, error.reason))?;
+                        Ok((UpstreamStream::TlsUnix(Box::new(stream)), None, Some(session)))
+                    }
+                }
+            }
+        }
+    };
+    let (stream, local, session) = match tokio::time::timeout(limit, attempt).await {
+        Ok(result) => result?,
+        Err(_) => {
+            let detail = format!("connection timeout after {}", milliseconds(limit));
+            return Err(ConnectFailure { timed_out: true, ..fail(Reason::ConnectFailed, detail) });
+        }
+    };
+    Ok((stream, info(local, session.as_ref(), registry)))
+}
+
+fn info(local: Option<SocketAddr>, session: Option<&Session>, registry: &Registry) -> ConnectionInfo {
+    let principal = |text: Option<&str>| {
+        text.map_or_else(|| registry.principals.unknown(), |text| registry.principals.intern(text.into()))
+    };
+    let peer = session.and_then(|session| session.peer.as_ref());
+    ConnectionInfo {
+        local,
+        peer_principal: principal(peer.and_then(|peer| peer.uri_sans.first()).map(String::as_str)),
+        own_principal: principal(session.and_then(|session| session.local_uri.as_deref())),
+    }
+}
+
+/// Settings that fail only on a socket that is broken already, which the first use will show.
+fn prepare(tcp: &TcpStream, keepalive: Option<TcpKeepalive>) {
+    let _ = tcp.set_nodelay(true);
+    let Some(wanted) = keepalive else { return };
+    let mut settings = socket2::TcpKeepalive::new();
+    if let Some(time) = wanted.time {
+        settings = settings.with_time(time);
+    }
+    if let Some(interval) = wanted.interval {
+        settings = settings.with_interval(interval);
+    }
+    if let Some(probes) = wanted.probes {
+        settings = settings.with_retries(probes);
+    }
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&settings);
+}
+
+/// `Connection refused` and its like, without the number that the standard library appends.
+fn failure_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+fn milliseconds(limit: Duration) -> String {
+    format!("{} ms", limit.as_millis())
+}

@@ -1,0 +1,25 @@
+//! Where a request goes: clusters, their hosts, the balancers, and the pools of connections.
+//!
+//! [`ClusterSet`] is shared by all workers and immutable but for what must hold across them (active requests) and the
+//! answers of DNS. Pools and the balancers' places belong to one worker.
+
+pub mod balance;
+pub mod balance_least_request;
+pub mod balance_random;
+pub mod balance_round_robin;
+pub mod call;
+pub mod cluster;
+pub mod connect;
+pub mod host;
+pub mod pool;
+pub mod resolve;
+pub mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod transport;
+pub mod worker;
+
+pub use cluster::{Cluster, ClusterProblem, ClusterSet, Environment};
+pub use call::{Answer, Attempt, Call, CallFailure};
+pub use host::{ActiveRequest, Host, HostSet};
+pub use worker::UpstreamWorker;

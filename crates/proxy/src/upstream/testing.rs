@@ -1,0 +1,100 @@
+//! Clusters and hosts for tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::model::{
+    self, Address, Discovery, Endpoint, Health, HttpProtocol, LbPolicy, LoadAssignment, Locality, LocalityEndpoints,
+    TransportSocket, UpstreamHttpOptions,
+};
+
+use super::cluster::{ClusterSet, Environment};
+use super::host::HostSet;
+use crate::telemetry::Registry;
+use crate::tls::Secrets;
+
+/// An endpoint at `address`.
+pub fn endpoint(address: &str, weight: u32) -> Arc<Endpoint> {
+    Arc::new(Endpoint {
+        address: Address::Socket(address.parse().unwrap()),
+        hostname: "".into(),
+        weight,
+        health: Health::Unknown,
+        transport_labels: BTreeMap::new(),
+        workload: "".into(),
+    })
+}
+
+/// The endpoints of a cluster, all at one place.
+pub fn assignment(name: &str, endpoints: Vec<Arc<Endpoint>>) -> Arc<LoadAssignment> {
+    Arc::new(LoadAssignment {
+        cluster_name: name.into(),
+        localities: vec![LocalityEndpoints {
+            locality: Locality::default(),
+            priority: 0,
+            weight: None,
+            endpoints,
+        }],
+        overprovisioning_factor: 140,
+    })
+}
+
+/// A plaintext HTTP/1 EDS cluster.
+pub fn cluster(name: &str) -> model::Cluster {
+    model::Cluster {
+        name: name.into(),
+        discovery: Discovery::Eds { service_name: name.into() },
+        lb_policy: LbPolicy::LeastRequest { choices: 2 },
+        connect_timeout: Duration::from_secs(5),
+        transport_socket: TransportSocket::RawBuffer,
+        transport_socket_matches: Vec::new(),
+        http: UpstreamHttpOptions {
+            protocol: HttpProtocol::Http1,
+            idle_timeout: Some(Duration::from_secs(3_600)),
+            max_connection_duration: None,
+            max_requests_per_connection: None,
+            max_headers_count: 100,
+            max_response_headers_bytes: 60 * 1024,
+            enable_trailers: false,
+            preserve_header_case: false,
+        },
+        per_connection_buffer_limit_bytes: 1 << 20,
+        tcp_keepalive: None,
+        metadata: BTreeMap::new(),
+    }
+}
+
+/// What clusters of tests are built with.
+pub fn environment() -> Environment {
+    Environment::new(Arc::new(Registry::new()), Secrets::new())
+}
+
+/// A set of clusters with their endpoints.
+pub fn clusters(
+    previous: &ClusterSet,
+    wanted: &[(&str, &[&str])],
+    environment: &Environment,
+) -> ClusterSet {
+    let configs: Vec<_> = wanted.iter().map(|(name, _)| Arc::new(cluster(name))).collect();
+    let assignments: BTreeMap<_, _> = wanted
+        .iter()
+        .map(|(name, addresses)| {
+            let endpoints = addresses.iter().map(|address| endpoint(address, 1)).collect();
+            (Arc::from(*name), assignment(name, endpoints))
+        })
+        .collect();
+    let (set, problems) = ClusterSet::build(previous, &configs, &assignments, environment);
+    assert_eq!(problems, []);
+    set
+}
+
+/// Hosts with these weights.
+pub fn hosts(weights: &[u32]) -> Arc<HostSet> {
+    let endpoints: Vec<_> =
+        weights.iter().zip(1u16..).map(|(weight, port)| endpoint(&format!("127.0.0.1:{port}"), *weight)).collect();
+    let assignments = BTreeMap::from([(Arc::from("c"), assignment("c", endpoints))]);
+    let configs = [Arc::new(cluster("c"))];
+    let (set, _) = ClusterSet::build(&ClusterSet::default(), &configs, &assignments, &environment());
+    set.get("c").unwrap().hosts()
+}
