@@ -56,6 +56,19 @@ pub struct NamespaceObjects {
     pub rules_by_host: HostIndex<Arc<Resource<DestinationRule>>>,
 }
 
+impl NamespaceObjects {
+    /// Whether nothing is left in it.
+    pub fn is_empty(&self) -> bool {
+        self.namespace.is_none()
+            && self.services.is_empty()
+            && self.workload_entries.is_empty()
+            && self.virtual_services.is_empty()
+            && self.destination_rules.is_empty()
+            && self.peer_authentications.is_empty()
+            && self.authorization_policies.is_empty()
+    }
+}
+
 /// Everything at one moment. Cloning copies a few pointers.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -141,6 +154,7 @@ impl World {
                     Kind::PeerAuthentication => drop(namespace.peer_authentications.remove(name)),
                     Kind::AuthorizationPolicy => drop(namespace.authorization_policies.remove(name)),
                 }
+                self.drop_if_empty(key);
             }
         }
     }
@@ -148,6 +162,13 @@ impl World {
     fn namespace_mut(&mut self, key: &Key) -> &mut NamespaceObjects {
         let name = if key.kind == Kind::Namespace { &key.name } else { &key.namespace };
         Arc::make_mut(Arc::make_mut(&mut self.namespaces).entry(name.clone()).or_default())
+    }
+
+    fn drop_if_empty(&mut self, key: &Key) {
+        let name = if key.kind == Kind::Namespace { &key.name } else { &key.namespace };
+        if self.namespace(name).is_some_and(NamespaceObjects::is_empty) {
+            Arc::make_mut(&mut self.namespaces).remove(name);
+        }
     }
 
     fn index_rules(&mut self, namespace: &str) {
@@ -249,4 +270,41 @@ impl Touched {
 /// `kind/namespace/name` of a resource, the form in which xDS carries where a thing comes from.
 pub fn origin(kind: Kind, meta: &ObjectMeta) -> String {
     format!("{kind}/{}/{}", meta.namespace, meta.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{MESH, apply, delete, world};
+
+    #[test]
+    fn deleting_everything_leaves_nothing() {
+        let before = world(&[MESH]);
+        let changes: Vec<Change> = before
+            .services()
+            .map(|it| delete(Kind::Service, &it.meta.name))
+            .chain(before.workload_entries().map(|it| delete(Kind::WorkloadEntry, &it.meta.name)))
+            .collect();
+        let after = before.with(&changes);
+        assert_eq!(after.namespaces().count(), 0);
+        assert_eq!(before.services().count(), 2, "a World does not change");
+    }
+
+    #[test]
+    fn what_a_change_does_not_touch_is_shared() {
+        let before = world(&[MESH]);
+        let other = MESH.replace("metadata: {", "metadata: {namespace: other, ");
+        let after = before.with(&apply(&other));
+        assert!(Arc::ptr_eq(&before.namespaces["production"], &after.namespaces["production"]));
+        assert!(after.namespace("other").is_some() && before.namespace("other").is_none());
+    }
+
+    #[test]
+    fn deleting_what_is_not_there_changes_nothing() {
+        let before = world(&[MESH]);
+        let after = before.with(&[delete(Kind::VirtualService, "x"), delete(Kind::DestinationRule, "x")]);
+        assert_eq!(after.services().count(), 2);
+        let empty = World::empty(MeshConfig::default()).with(&[delete(Kind::Service, "x")]);
+        assert_eq!(empty.namespaces().count(), 0);
+    }
 }

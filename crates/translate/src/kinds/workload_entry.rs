@@ -82,6 +82,11 @@ pub fn verdict(entry: &Resource<WorkloadEntry>, notes: &mut Vec<Note>) {
             format!("\"{}\" is not an IP address; names and sockets are not served yet", entry.spec.address);
         about.warning("spec.address", reason);
     }
+    if label(entry, TLS_MODE) == Some("istio") && entry.spec.service_account.is_empty() {
+        let reason = "the label security.istio.io/tlsMode asks for mutual TLS, and callers cannot check an identity \
+                      that is not given: their calls fail";
+        about.warning("spec.serviceAccount", reason);
+    }
     if !entry.spec.network.is_empty() {
         about.info("spec.network", "networks are not told apart yet: the address is called directly");
     }

@@ -57,7 +57,9 @@ pub fn outbound(scope: &Scope<'_>, name: &str) -> Option<RouteConfiguration> {
     for (name, port, routes) in foreign_hosts(scope, only_port) {
         hosts.add(&name, std::slice::from_ref(&name), port, routes);
     }
-    hosts.list.push(unknown_hosts());
+    if !hosts.taken.contains("*") {
+        hosts.list.push(unknown_hosts());
+    }
     Some(RouteConfiguration {
         name: name.to_owned(),
         virtual_hosts: hosts.list,

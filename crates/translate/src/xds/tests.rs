@@ -197,6 +197,22 @@ fn hosts_outside_the_registry_are_routed_on_port_80() {
     assert!(virtual_host(&world, &frontend(), "8080", "www.example.com").is_none());
 }
 
+#[test]
+fn a_route_of_all_hosts_takes_the_place_of_the_refusal() {
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: x}}\nspec:\n  hosts: [a.example]\n  http: [{{route: [{{destination: {{host: {PAYMENT}}}}}]}}]\n"
+    );
+    // The api room refuses such a host; two virtual hosts for `*` would make a proxy refuse all routes.
+    let mut objects = crate::testing::objects(&text);
+    let api::Object::VirtualService(route) = &mut objects[0] else { panic!() };
+    std::sync::Arc::make_mut(route).spec.hosts = vec!["*".to_owned()];
+    let world = world(&[MESH]).with(&[Change::Apply(objects.remove(0))]);
+    let world = mesh(&world, MeshConfig { proxy_http_port: 15080, ..Default::default() });
+    let routes: RouteConfiguration = one(&world, &frontend(), "http_proxy").unwrap();
+    let all = routes.virtual_hosts.iter().filter(|host| host.domains.iter().any(|domain| domain == "*"));
+    assert_eq!(all.map(|host| host.name.as_str()).collect::<Vec<_>>(), ["*:80"]);
+}
+
 fn upstream(cluster: &Cluster) -> UpstreamTlsContext {
     let socket = match &cluster.transport_socket {
         Some(socket) => socket,
