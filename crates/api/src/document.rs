@@ -178,10 +178,12 @@ impl<'a> Head<'a> {
         let meta = self.part::<ObjectMeta>("metadata", Null::Absent, &mut findings);
         let null = if self.kind == Kind::AuthorizationPolicy.as_str() { Null::Refused } else { Null::Absent };
         let spec = self.part::<S>("spec", null, &mut findings);
+        // A misspelt field is missing where it belongs: validation would only tell that again.
+        let readable = findings.is_empty();
         for finding in findings {
             report.add_at(Level::Error, &finding.field, finding.at, finding.message, finding.suggestion);
         }
-        if let (Some(mut meta), Some(spec)) = (meta, spec) {
+        if let (Some(mut meta), Some(spec), true) = (meta, spec, readable) {
             let cluster_wide = self.kind == Kind::Namespace.as_str();
             meta.namespace = if cluster_wide { String::new() } else { self.namespace.to_string() };
             let resource = Resource { meta, spec, origin: self.origin.clone() };

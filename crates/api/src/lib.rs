@@ -3,6 +3,7 @@
 //! Pure: no IO, no clock, no tokio. Input is distrusted and bounded. Entry points: [`parse()`] for resources,
 //! [`parse_mesh_config()`] for the mesh's settings.
 
+pub mod acting;
 mod decode;
 mod document;
 pub mod duration;

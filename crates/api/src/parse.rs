@@ -171,3 +171,6 @@ fn refuse_duplicates(parsed: &mut Parsed) {
     parsed.problems.append(&mut problems);
     parsed.problems.sort_by_key(|problem| (problem.line, problem.column));
 }
+
+#[cfg(test)]
+mod tests;

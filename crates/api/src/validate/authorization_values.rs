@@ -44,6 +44,8 @@ pub fn for_key(key: &str) -> Option<Check> {
                     .is_some_and(|rest| rest.len() > 1 && rest.ends_with(']') && !rest.starts_with(']'))
             };
             let header = key.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']'));
+            // A pseudo header such as `:method` is one too.
+            let header = header.map(|name| name.strip_prefix(':').unwrap_or(name));
             let known = header.is_some_and(names::is_header_name)
                 || bracketed("request.auth.claims[")
                 || (key.starts_with("experimental.envoy.filters.")

@@ -90,7 +90,9 @@ fn consistent_hash(hash: &ConsistentHashLb, field: &str, report: &mut Report<'_>
 /// By trial division; the numbers are at most about five million.
 fn is_prime(number: u64) -> bool {
     number >= 2
-        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
+        && (2..)
+            .take_while(|divisor| divisor * divisor <= number)
+            .all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn warm_up(warmup: &WarmupConfiguration, field: &str, report: &mut Report<'_>) {

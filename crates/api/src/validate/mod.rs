@@ -23,3 +23,10 @@ pub use peer_authentication::peer_authentication;
 pub use service::service;
 pub use virtual_service::virtual_service;
 pub use workload_entry::workload_entry;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_routes;
+#[cfg(test)]
+mod tests_rules;

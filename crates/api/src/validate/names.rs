@@ -98,12 +98,12 @@ pub fn is_port(number: u32) -> bool {
     (1..=65535).contains(&number)
 }
 
-/// `[namespace/]name` of a gateway, or `mesh`.
+/// `[namespace/]name` of a gateway, or `mesh`. Gateways that are derived from others have `~` in their names.
 pub fn is_gateway_name(name: &str) -> bool {
+    let gateway = |name: &str| name.split('~').all(is_dns_subdomain);
     match name.split_once('/') {
-        Some((".", gateway)) => is_dns_subdomain(gateway),
-        Some((namespace, gateway)) => is_dns_label(namespace) && is_dns_subdomain(gateway),
-        None => is_fqdn(name),
+        Some((namespace, name)) => (namespace == "." || is_dns_label(namespace)) && gateway(name),
+        None => is_fqdn(name) || gateway(name),
     }
 }
 

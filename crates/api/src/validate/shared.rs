@@ -182,13 +182,13 @@ pub fn export_to(report: &mut Report<'_>, field: &str, namespaces: &[String]) {
     }
 }
 
-/// A host of the registry, without wildcard.
+/// A host of the registry. A wildcard at its start is that of a ServiceEntry with the same host.
 pub fn host(report: &mut Report<'_>, field: &str, host: &str) {
     if host.is_empty() {
         report.error(field, "the host is missing");
-    } else if host.contains('*') {
-        report.error(field, format!("{} has a wildcard: a destination is one host", quote(host)));
-    } else if !names::is_fqdn(host) && host.parse::<std::net::IpAddr>().is_err() {
+    } else if host == "*" {
+        report.error(field, "\"*\" is no destination: name a host");
+    } else if !names::is_wildcard_fqdn(host) && host.parse::<std::net::IpAddr>().is_err() {
         report.error(field, format!("{} is not a host name", quote(host)));
     }
 }
