@@ -56,19 +56,10 @@ impl Supervisor {
     /// The name and reason of the first task that ended before the drain.
     pub async fn run(mut self, grace: Duration) -> Result<(), TaskError> {
         let drain = self.tasks.drain.clone();
-        loop {
-            tokio::select! {
-                biased;
-                () = drain.started() => break,
-                ended = self.ended.recv() => {
-                    let Some(ended) = ended else { break };
-                    match ended.result {
-                        _ if drain.is_draining() => break,
-                        Ok(()) => return Err(format!("task {} ended although nobody asked it to", ended.name).into()),
-                        Err(error) => return Err(format!("task {} failed: {error}", ended.name).into()),
-                    }
-                }
-            }
+        tokio::select! {
+            biased;
+            () = drain.started() => {}
+            ended = self.ended.recv() => self.judge(ended)?,
         }
         self.tasks.tracker.close();
         if tokio::time::timeout(grace, self.tasks.tracker.wait()).await.is_err() {
@@ -80,6 +71,17 @@ impl Supervisor {
             );
         }
         Ok(())
+    }
+
+    /// A task that ended before the drain is a failure, whatever its result.
+    fn judge(&self, ended: Option<Ended>) -> Result<(), TaskError> {
+        match ended {
+            Some(ended) if !self.tasks.drain.is_draining() => Err(match ended.result {
+                Ok(()) => format!("task {} ended although nobody asked it to", ended.name).into(),
+                Err(error) => format!("task {} failed: {error}", ended.name).into(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
