@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use base::{Clock, Spiffe};
 use protos::envoy::google::protobuf::value::Kind;
-use protos::istio_ca::{IstioCertificateRequest, IstioCertificateResponse, IstioCertificateService};
+use protos::istio_ca::{
+    IstioCertificateRequest, IstioCertificateResponse, IstioCertificateService, IstioCertificateServiceServer,
+};
 use tonic::{Code, Request, Response, Status};
 
+use crate::bounded::Bounded;
 use crate::ca::{Authority, SignError};
 use crate::metrics::CertificateMetrics;
 use crate::peer::PeerIdentity;
 use crate::rate::Limiter;
+
 use crate::timestamp::rfc3339;
 use crate::token::{TokenError, Tokens};
 
@@ -20,6 +24,16 @@ use crate::token::{TokenError, Tokens};
 const FAILURES_BURST: u32 = 60;
 /// Certificates of one identity: this many at once, then 2 a second.
 const CERTIFICATES_BURST: u32 = 200;
+
+/// Bytes of a request, which is a CSR of at most 16 KiB and a few fields.
+const REQUEST_BYTES: usize = 32 * 1024;
+
+/// The service as tonic serves it, with a limit on the bytes of a request.
+pub fn certificate_server(
+    service: CertificateService,
+) -> Bounded<IstioCertificateServiceServer<CertificateService>> {
+    Bounded::new(IstioCertificateServiceServer::new(service), REQUEST_BYTES)
+}
 
 /// Answers `CreateCertificate`.
 pub struct CertificateService {

@@ -1,5 +1,6 @@
 //! The control plane: source, store, push, serve.
 
+pub mod bounded;
 pub mod ca;
 pub mod csr;
 pub mod files;

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use base::Clock;
 use base::clock::SystemClock;
-use protos::istio_ca::IstioCertificateServiceServer;
 use runtime::{Drain, Supervisor, TaskError, Tasks};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -17,7 +16,7 @@ use tonic::service::Routes;
 use xds::server::AdsService;
 
 use crate::ca::Authority;
-use crate::csr::CertificateService;
+use crate::csr::{CertificateService, certificate_server};
 use crate::files::{self, Access, FileError};
 use crate::metrics::{CertificateMetrics, Render};
 use crate::options::{CaCommand, Command, LogFormat, Options, Serve, TokenCommand};
@@ -213,7 +212,7 @@ fn services(options: &Serve, authority: &Arc<Authority>, store: &Arc<Store>, tas
     let ads = AdsService::new(source, xds::server::Limits::default(), tasks.drain());
     let (worlds, drain) = (store.clone(), tasks.drain());
     tasks.spawn("pusher", async move { pusher.run(worlds, drain).await });
-    let routes = Routes::new(IstioCertificateServiceServer::new(certificates)).add_service(ads.into_server());
+    let routes = Routes::new(certificate_server(certificates)).add_service(ads.into_server());
     Services { routes, connections, metrics: vec![certificate_metrics, xds_metrics] }
 }
 

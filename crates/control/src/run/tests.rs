@@ -93,3 +93,165 @@ fn tokens_and_roots_are_made_without_a_server() {
     assert_eq!(shown["pin"], crate::token::encode(&token.pin));
     assert!(!shown.to_string().contains("PRIVATE"));
 }
+
+mod ads {
+    use super::*;
+    use crate::testing::client::{Leaf, channel, connector, join};
+    use protos::envoy::envoy::config::core::v3::Node;
+    use protos::envoy::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+    use protos::envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+    use protos::envoy::google::protobuf::value::Kind;
+    use protos::envoy::google::protobuf::{Struct, Value};
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject;
+    use tonic::{Code, Status, Streaming};
+
+    const MESH: &str = "apiVersion: v1
+kind: Service
+metadata: {name: payment-service}
+spec: {clusterIP: 127.0.10.1, selector: {app: payment}, ports: [{name: http, port: 8080}]}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: payment-1, labels: {app: payment}}
+spec: {address: 127.0.2.1, serviceAccount: payment, labels: {app: payment}}
+";
+
+    struct Mesh {
+        options: Serve,
+        _folder: tempfile::TempDir,
+        started: Started,
+        _drain: Drain,
+        _supervisor: Supervisor,
+    }
+
+    async fn mesh() -> Mesh {
+        let folder = folder();
+        fs::write(folder.path().join("mesh/production/a.yaml"), MESH).unwrap();
+        let options = options(folder.path());
+        let (drain, watch) = Drain::new();
+        let supervisor = Supervisor::new(watch);
+        let started = start(&options, TestClock::new(), &supervisor.tasks()).await.unwrap();
+        Mesh { options, _folder: folder, started, _drain: drain, _supervisor: supervisor }
+    }
+
+    fn text(value: &str) -> Value {
+        Value { kind: Some(Kind::StringValue(value.to_owned())) }
+    }
+
+    fn node(namespace: &str, account: &str) -> Node {
+        let fields = [
+            ("NAMESPACE", namespace),
+            ("WORKLOAD_NAME", "payment-1"),
+            ("SERVICE_ACCOUNT", account),
+            ("INSTANCE_IPS", "127.0.2.1"),
+            ("INTERCEPTION_MODE", "NONE"),
+        ];
+        let fields = fields.map(|(name, value)| (name.to_owned(), text(value)));
+        Node {
+            id: format!("sidecar~127.0.2.1~payment-1.{namespace}~{namespace}.svc.cluster.local"),
+            cluster: format!("payment.{namespace}"),
+            user_agent_name: "tulle-proxy".to_owned(),
+            metadata: Some(Struct { fields: fields.into() }),
+            ..Node::default()
+        }
+    }
+
+    impl Mesh {
+        fn root(&self) -> CertificateDer<'static> {
+            CertificateDer::from_pem_file(self.options.data.join("ca/root-cert.pem")).unwrap()
+        }
+
+        async fn join(&self) -> Leaf {
+            let data = self.options.data.to_str().unwrap();
+            let words = [
+                "tulled",
+                "token",
+                "create",
+                "--namespace",
+                "production",
+                "--service-account",
+                "payment",
+                "--data",
+                data,
+            ];
+            let token = once(Options::try_parse_from(words).unwrap().command.unwrap()).unwrap();
+            let channel = channel(self.started.addresses.xds, connector(&self.root(), None)).await.unwrap();
+            join(channel, Some(&token)).await.unwrap().0
+        }
+
+        async fn listeners(&self, leaf: Option<Leaf>, node: Node) -> Result<Listening, Status> {
+            let channel = channel(self.started.addresses.xds, connector(&self.root(), leaf)).await.unwrap();
+            let (requests, receiver) = tokio::sync::mpsc::channel(8);
+            let first = DeltaDiscoveryRequest {
+                node: Some(node),
+                type_url: "type.googleapis.com/envoy.config.listener.v3.Listener".to_owned(),
+                ..DeltaDiscoveryRequest::default()
+            };
+            requests.send(first).await.unwrap();
+            let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+            let mut client = AggregatedDiscoveryServiceClient::new(channel);
+            let responses = client.delta_aggregated_resources(stream).await?.into_inner();
+            let mut listening = Listening { requests, responses };
+            listening.next().await?;
+            Ok(listening)
+        }
+    }
+
+    struct Listening {
+        requests: tokio::sync::mpsc::Sender<DeltaDiscoveryRequest>,
+        responses: Streaming<DeltaDiscoveryResponse>,
+    }
+
+    impl Listening {
+        async fn next(&mut self) -> Result<DeltaDiscoveryResponse, Status> {
+            let response =
+                self.responses.message().await?.ok_or_else(|| Status::aborted("the stream ended"))?;
+            let ack = DeltaDiscoveryRequest {
+                type_url: response.type_url.clone(),
+                response_nonce: response.nonce.clone(),
+                ..DeltaDiscoveryRequest::default()
+            };
+            self.requests.send(ack).await.unwrap();
+            Ok(response)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_workload_joins_is_served_and_sees_an_edit() {
+        let mesh = mesh().await;
+        let mut listening =
+            mesh.listeners(Some(mesh.join().await), node("production", "payment")).await.unwrap();
+        let file = mesh.options.config.join("production/a.yaml");
+        // A broken edit, then a comment: neither is pushed; then a port that is.
+        fs::write(&file, MESH.replace("port: 8080", "prt: 8080")).unwrap();
+        let refused = |store: &Store| store.verdicts().resources.iter().any(|one| one.serving.is_some());
+        while !refused(&mesh.started.store) {
+            tokio::task::yield_now().await;
+        }
+        fs::write(&file, format!("# a comment\n{MESH}")).unwrap();
+        let moved = |store: &Store| store.verdicts().resources.iter().any(|one| one.line == 2);
+        while !moved(&mesh.started.store) {
+            tokio::task::yield_now().await;
+        }
+        fs::write(&file, MESH.replace("port: 8080", "port: 8081, targetPort: 8081")).unwrap();
+        let update = listening.next().await.unwrap();
+        let names: Vec<&str> = update.resources.iter().map(|one| one.name.as_str()).collect();
+        assert!(names.iter().any(|name| name.ends_with("8081")), "{names:?}");
+        assert!(update.removed_resources.iter().any(|name| name.ends_with("8080")), "{update:?}");
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_what_is_anothers() {
+        let mesh = mesh().await;
+        let status = mesh.listeners(None, node("production", "payment")).await.err().unwrap();
+        assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+        for (namespace, account) in [("outside", "payment"), ("production", "ledger")] {
+            let leaf = Some(mesh.join().await);
+            let status = mesh.listeners(leaf, node(namespace, account)).await.err().unwrap();
+            assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+            let both = status.message().contains("payment") && status.message().contains("production");
+            assert!(both, "{status:?}");
+        }
+    }
+}

@@ -28,6 +28,8 @@ pub const MOST_CONNECTIONS: usize = 10_000;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const MOST_STREAMS: u32 = 100;
+/// Streams of a caller without a certificate, who has one CSR to send.
+const MOST_UNAUTHENTICATED_STREAMS: u32 = 4;
 const MOST_HEADER_BYTES: u32 = 16 * 1024;
 
 /// How long a connection may take or stay.
@@ -112,11 +114,13 @@ impl GrpcPort {
                 Ok::<_, Infallible>(routes.oneshot(request).await.unwrap_or_else(|never| match never {}))
             }
         });
+        let streams =
+            if peer.tls && peer.spiffe.is_none() { MOST_UNAUTHENTICATED_STREAMS } else { MOST_STREAMS };
         let connection = http2::Builder::new(StreamTasks(self.tasks.clone()))
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .max_concurrent_streams(MOST_STREAMS)
+            .max_concurrent_streams(streams)
             .max_header_list_size(MOST_HEADER_BYTES)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);

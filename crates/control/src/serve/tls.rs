@@ -20,6 +20,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::ca::{Authority, ServingCertificate};
 use crate::peer::identity_of;
+use crate::timestamp::rfc3339;
 
 /// Why the TLS port cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +82,12 @@ impl ClientCertVerifier for CallerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now).inspect_err(|error| {
+            // The name is only what the certificate says; it helps to find the workload.
+            let (name, end) = identity_of(end_entity, &self.trust_domain)
+                .map_or_else(|error| (error.to_string(), String::new()), |(name, end)| (name.to_string(), rfc3339(end)));
+            tracing::warn!(claims = name, ends = end, "client certificate refused: {error}; if it has expired, the workload joins again with a token from `tulled token create`");
+        })?;
         identity_of(end_entity, &self.trust_domain).map_err(|error| {
             Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
         })?;

@@ -1,22 +1,17 @@
 use super::*;
 use crate::ca::Authority;
-use crate::csr::CertificateService;
+use crate::csr::{CertificateService, certificate_server};
 use crate::metrics::CertificateMetrics;
 use crate::serve::{listener, tls};
 use crate::testing::TestClock;
+use crate::testing::client::{Leaf, channel, connector, join, leaf};
 use crate::token::{NewToken, Tokens as JoinTokens, create};
-use protos::istio_ca::{
-    IstioCertificateRequest, IstioCertificateServiceClient, IstioCertificateServiceServer,
-};
-use rcgen::KeyPair;
+use protos::istio_ca::{IstioCertificateRequest, IstioCertificateServiceClient};
 use runtime::{Drain, Supervisor};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::path::Path;
 use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 struct Server {
@@ -26,11 +21,6 @@ struct Server {
     address: SocketAddr,
     _drain: Drain,
     _supervisor: Supervisor,
-}
-
-struct Leaf {
-    chain: Vec<CertificateDer<'static>>,
-    key: KeyPair,
 }
 
 async fn serve(limits: Limits) -> Server {
@@ -43,7 +33,7 @@ async fn serve(limits: Limits) -> Server {
     let tokens = JoinTokens::new(data.path().to_owned(), authority.clone());
     let service = CertificateService::new(authority.clone(), tokens, Arc::new(CertificateMetrics::default()));
     let port = Arc::new(GrpcPort {
-        routes: Routes::new(IstioCertificateServiceServer::new(service)),
+        routes: Routes::new(certificate_server(service)),
         tls: Some(TlsAcceptor::from(tls::server_config(authority.clone()).unwrap())),
         trust_domain: "cluster.local".to_owned(),
         clock: clock.clone(),
@@ -61,25 +51,6 @@ fn authority(data: &Path, clock: &Arc<TestClock>) -> Arc<Authority> {
     Arc::new(Authority::load_or_create(data, "cluster.local", clock.clone()).unwrap())
 }
 
-fn csr() -> (KeyPair, String) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    let csr = params.serialize_request(&key).unwrap().pem().unwrap();
-    (key, csr)
-}
-
-fn leaf(authority: &Authority, validity: Option<Duration>) -> Leaf {
-    let (key, csr) = csr();
-    let caller = "spiffe://cluster.local/ns/production/sa/payment".parse().unwrap();
-    let issued = authority.sign(&csr, &caller, validity).unwrap();
-    Leaf { chain: certificates(&issued.chain), key }
-}
-
-fn certificates(chain: &[String]) -> Vec<CertificateDer<'static>> {
-    chain.iter().map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).collect()
-}
-
 impl Server {
     fn token(&self) -> String {
         let wanted = NewToken {
@@ -92,49 +63,37 @@ impl Server {
     }
 
     fn client(&self, leaf: Option<Leaf>) -> TlsConnector {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.authority.certificate().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match leaf {
-            None => builder.with_no_client_auth(),
-            Some(leaf) => {
-                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key.serialize_der()));
-                builder.with_client_auth_cert(leaf.chain, key).unwrap()
-            }
-        };
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        TlsConnector::from(Arc::new(config))
+        connector(self.authority.certificate(), leaf)
     }
 
     async fn channel(&self, leaf: Option<Leaf>) -> Result<Channel, tonic::transport::Error> {
-        let (address, connector) = (self.address, self.client(leaf));
-        let connect = tower::service_fn(move |_| {
-            let connector = connector.clone();
-            async move {
-                let tcp = TcpStream::connect(address).await?;
-                let name = "localhost".try_into().map_err(std::io::Error::other)?;
-                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, tcp).await?))
-            }
-        });
-        Endpoint::from_static("http://tulled").connect_with_connector(connect).await
+        channel(self.address, self.client(leaf)).await
     }
 
     async fn ask(&self, leaf: Option<Leaf>, token: Option<&str>) -> Result<(Leaf, Vec<String>), Status> {
         let unavailable = |error: tonic::transport::Error| Status::unavailable(format!("{error:?}"));
-        let mut client = IstioCertificateServiceClient::new(self.channel(leaf).await.map_err(unavailable)?);
-        let (key, csr) = csr();
-        let mut request =
-            tonic::Request::new(IstioCertificateRequest { csr, ..IstioCertificateRequest::default() });
-        if let Some(token) = token {
-            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        }
-        let chain = client.create_certificate(request).await?.into_inner().cert_chain;
-        Ok((Leaf { chain: certificates(&chain), key }, chain))
+        let channel = self.channel(leaf).await.map_err(unavailable)?;
+        join(channel, token).await
     }
+
+    async fn send(&self, csr: String) -> Status {
+        let channel = self.channel(None).await.unwrap();
+        let request = IstioCertificateRequest { csr, ..IstioCertificateRequest::default() };
+        IstioCertificateServiceClient::new(channel).create_certificate(request_of(request)).await.unwrap_err()
+    }
+}
+
+fn request_of<T>(message: T) -> tonic::Request<T> {
+    tonic::Request::new(message)
+}
+
+#[tokio::test]
+async fn a_large_request_is_cut_off_while_it_arrives() {
+    let server = serve(Limits::default()).await;
+    let small = server.send("x".repeat(10_000)).await;
+    assert_eq!(small.code(), Code::Unauthenticated, "{small:?}");
+    let large = server.send("x".repeat(1_000_000)).await;
+    assert_ne!(large.code(), Code::Unauthenticated, "{large:?}");
 }
 
 #[tokio::test]

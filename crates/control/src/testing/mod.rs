@@ -1,5 +1,7 @@
 //! What the tests of this room share. Compiled for tests only.
 
+pub mod client;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
