@@ -15,16 +15,13 @@ struct Order {
 const ORDERS: &[Order] = &[
     Order {
         room: "proxy",
-        line: &[
-            "host", "admin", "listen", "tcp", "filter", "route", "upstream", "http", "state", "identity",
-            "tls",
-        ],
-        leaves: &["telemetry"],
+        line: &["host", "admin", "listen", "tcp", "filter", "route", "upstream", "state", "identity", "tls"],
+        leaves: &["telemetry", "http"],
     },
     Order {
         room: "control",
-        line: &["run", "serve", "push", "store", "source", "csr", "ca"],
-        leaves: &["token"],
+        line: &["run", "serve", "push", "store", "source", "csr", "token", "ca"],
+        leaves: &[],
     },
 ];
 
@@ -67,6 +64,9 @@ fn up_arrows<'a>(order: &Order, module: &str, text: &'a str) -> Vec<(usize, &'a 
             let up = match (place(module), place(to)) {
                 (Some(from), Some(target)) => target < from,
                 (None, Some(_)) => order.leaves.contains(&module),
+                (None, None) => {
+                    order.leaves.contains(&module) && order.leaves.contains(&to) && module == "http"
+                }
                 _ => false,
             };
             if up {
