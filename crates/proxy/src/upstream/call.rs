@@ -30,7 +30,7 @@ pub struct Attempt<'a> {
     /// The cluster.
     pub cluster: &'a Cluster,
     /// The chosen host.
-    pub host: &'a Host,
+    pub host: &'a Arc<Host>,
     /// The connection.
     pub connection: &'a ConnectionInfo,
     /// 1 for the first.
@@ -45,6 +45,15 @@ pub struct Answer {
     pub body: Body,
     /// The pool of the host that answered.
     pub pool: Rc<HostPool>,
+}
+
+/// A call without a response.
+#[derive(Debug)]
+pub struct Failed {
+    /// What the last try failed with.
+    pub failure: CallFailure,
+    /// Tries made, including those that got no connection.
+    pub attempts: u32,
 }
 
 /// Why there is no response.
@@ -91,21 +100,31 @@ impl Call<'_> {
     pub async fn run(
         &self,
         head: &mut RequestHead,
+        body: Body,
+        on_attempt: &mut dyn FnMut(&mut RequestHead, &Attempt<'_>),
+    ) -> Result<Answer, Failed> {
+        let mut attempts = 0;
+        self.attempts(head, body, on_attempt, &mut attempts).await.map_err(|failure| Failed { failure, attempts })
+    }
+
+    async fn attempts(
+        &self,
+        head: &mut RequestHead,
         mut body: Body,
         on_attempt: &mut dyn FnMut(&mut RequestHead, &Attempt<'_>),
+        number: &mut u32,
     ) -> Result<Answer, CallFailure> {
         let state = self.worker.cluster(self.cluster);
         let rules = PoolRules::of(&self.cluster.config.http);
         let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
-        let mut number = 0;
         let mut replace_stale = true;
         loop {
             let hosts = self.cluster.hosts();
             let Some(host) = state.balancer.pick(self.cluster.config.lb_policy, &hosts, self.random, &tried) else {
                 return Err(CallFailure::NoHealthyUpstream);
             };
-            number += 1;
-            if number > 1 {
+            *number += 1;
+            if *number > 1 {
                 state.cells.retries.increment();
             }
             let active = ActiveRequest::begin(&host.runtime);
@@ -125,7 +144,7 @@ impl Call<'_> {
                     }
                 },
             };
-            let attempt = Attempt { cluster: self.cluster, host: &host, connection: &pooled.open.info, number };
+            let attempt = Attempt { cluster: self.cluster, host: &host, connection: &pooled.open.info, number: *number };
             on_attempt(head, &attempt);
             state.cells.requests.increment();
             match self.send(head, body, pooled, pool, active, replace_stale).await {

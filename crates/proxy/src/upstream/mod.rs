@@ -20,6 +20,6 @@ pub mod transport;
 pub mod worker;
 
 pub use cluster::{Cluster, ClusterProblem, ClusterSet, Environment};
-pub use call::{Answer, Attempt, Call, CallFailure};
+pub use call::{Answer, Attempt, Call, CallFailure, Failed};
 pub use host::{ActiveRequest, Host, HostSet};
 pub use worker::UpstreamWorker;

@@ -1,0 +1,90 @@
+//! What a connection manager knows about its downstream connection.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::worker::{HttpCells, Worker};
+use crate::telemetry::intern::Interned;
+use crate::telemetry::labels::{ConnectionSecurity, Service};
+use crate::telemetry::peer_metadata::PeerCache;
+use crate::telemetry::record::ConnectionFacts;
+use crate::tls::{Peer, Session};
+
+/// A downstream connection as the listener hands it over.
+#[derive(Debug, Clone)]
+pub struct Downstream {
+    /// The address that the client connected to (before redirection, where that is known).
+    pub local: SocketAddr,
+    /// The address of the connection's other end.
+    pub remote: SocketAddr,
+    /// What the TLS handshake told; `None` on a plaintext connection.
+    pub session: Option<Session>,
+}
+
+/// A downstream connection with what its requests share.
+pub struct ConnectionState {
+    /// Facts for logs.
+    pub facts: ConnectionFacts,
+    /// What the TLS handshake told.
+    pub session: Option<Session>,
+    /// The peer's verified SPIFFE id, else `unknown`.
+    pub peer_principal: Interned<str>,
+    /// Our own SPIFFE id, else `unknown`.
+    pub own_principal: Interned<str>,
+    /// The workload that the peer last said it is.
+    pub peer: PeerCache,
+    /// The service that the last Host header named.
+    pub host_service: RefCell<Option<(Bytes, Interned<Service>)>>,
+    /// The worker's counters of this connection manager.
+    pub cells: Rc<HttpCells>,
+}
+
+impl ConnectionState {
+    /// The state of a new connection.
+    pub fn new(worker: &Worker, stat_prefix: &Arc<str>, downstream: Downstream) -> Self {
+        let session = downstream.session;
+        let peer = session.as_ref().and_then(|session| session.peer.as_deref());
+        let principals = &worker.metrics.registry().principals;
+        let principal = |text: Option<&str>| {
+            text.map_or_else(|| principals.unknown(), |text| principals.intern(text.into()))
+        };
+        let local_uri = session.as_ref().and_then(|session| session.local_uri.clone());
+        let facts = ConnectionFacts {
+            local: downstream.local,
+            remote: downstream.remote,
+            server_name: session.as_ref().and_then(|session| session.sni.clone()).unwrap_or_default(),
+            peer_uri_sans: peer.map(|peer| peer.uri_sans.join(",").into()).unwrap_or_default(),
+            peer_subject: peer.map(|peer| peer.subject.as_str().into()).unwrap_or_default(),
+            local_uri_sans: local_uri.clone().unwrap_or_default(),
+            tls_version: session.as_ref().map_or("", |session| session.version),
+        };
+        Self {
+            peer_principal: principal(peer.and_then(|peer| peer.uri_sans.first()).map(String::as_str)),
+            own_principal: principal(local_uri.as_deref()),
+            facts,
+            session,
+            peer: PeerCache::default(),
+            host_service: RefCell::default(),
+            cells: worker.http_cells(stat_prefix),
+        }
+    }
+
+    /// The peer's verified certificate.
+    pub fn peer_certificate(&self) -> Option<&Peer> {
+        self.session.as_ref().and_then(|session| session.peer.as_deref())
+    }
+
+    /// Whether the peer proved to be a workload of the mesh.
+    pub fn is_mesh_peer(&self) -> bool {
+        self.peer_certificate().is_some_and(|peer| peer.spiffe.is_some())
+    }
+
+    /// How the caller reached us, for the destination's metrics.
+    pub fn security(&self) -> ConnectionSecurity {
+        if self.peer_certificate().is_some() { ConnectionSecurity::MutualTls } else { ConnectionSecurity::None }
+    }
+}

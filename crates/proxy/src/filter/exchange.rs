@@ -1,0 +1,146 @@
+//! One request and its response from beginning to end: whichever way it ends, it is counted and logged once.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::chain::HttpChain;
+use super::connection::ConnectionState;
+use super::forwarded::Client;
+use super::request_body::Progress;
+use super::worker::Worker;
+use crate::http::{RequestHead, ResponseHead, Version};
+use crate::telemetry::intern::Interned;
+use crate::telemetry::labels::{Protocol, Workload};
+use crate::telemetry::{RequestRecord, ResponseFlags};
+use crate::upstream::host::Host;
+use crate::upstream::Cluster;
+
+/// What is known about the upstream that was tried last.
+#[derive(Debug, Clone)]
+pub struct UpstreamFacts {
+    /// The host.
+    pub host: Arc<Host>,
+    /// SPIFFE id that the host proved.
+    pub peer_principal: Interned<str>,
+    /// The id that we proved to it.
+    pub own_principal: Interned<str>,
+}
+
+/// One request. Filters read it and leave here what later hooks need.
+pub struct Exchange {
+    /// The worker.
+    pub worker: Rc<Worker>,
+    /// The connection manager's chain.
+    pub chain: Arc<HttpChain>,
+    /// The downstream connection.
+    pub connection: Rc<ConnectionState>,
+    /// What logs say.
+    pub record: RequestRecord,
+    /// How far the request's body has come.
+    pub progress: Rc<Progress>,
+    /// What the client's headers say.
+    pub client: Client,
+    /// The client's host, for metrics.
+    pub authority: Bytes,
+    /// The request's id.
+    pub request_id: Option<Bytes>,
+    /// HTTP or gRPC.
+    pub protocol: Protocol,
+    /// The cluster that was chosen.
+    pub cluster: Option<Arc<Cluster>>,
+    /// The upstream that was tried last.
+    pub upstream: Option<UpstreamFacts>,
+    /// The caller said who it is, in a header that can be believed: it is told who we are.
+    pub told_by_caller: bool,
+    /// The caller's workload.
+    pub caller: Option<Interned<Workload>>,
+    /// The called workload, as it said itself.
+    pub called: Option<Interned<Workload>>,
+    ended: bool,
+}
+
+impl Exchange {
+    /// A request that has just come.
+    pub fn new(worker: &Rc<Worker>, chain: &Arc<HttpChain>, connection: &Rc<ConnectionState>, head: &RequestHead) -> Self {
+        let protocol = match head.version {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
+        };
+        let mut record = RequestRecord::new(SystemTime::now(), Instant::now(), protocol);
+        // Method, target and the blanks, version and line ends of the first line.
+        record.request_head_bytes =
+            (head.method.as_str().len() + head.target.len() + 12 + head.headers.byte_size()) as u64;
+        let grpc = head.headers.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        connection.cells.requests.increment();
+        Self {
+            worker: worker.clone(),
+            chain: chain.clone(),
+            connection: connection.clone(),
+            record,
+            progress: Rc::default(),
+            client: Client { address: connection.facts.remote, from_outside: false },
+            authority: head.authority.clone(),
+            request_id: None,
+            protocol: if grpc { Protocol::Grpc(None) } else { Protocol::Http },
+            cluster: None,
+            upstream: None,
+            told_by_caller: false,
+            caller: None,
+            called: None,
+            ended: false,
+        }
+    }
+
+    /// The response's head goes to the client.
+    pub fn begin_response(&mut self, head: &ResponseHead) {
+        self.record.status = head.status;
+        self.record.response_head_bytes = (head.headers.byte_size() + 15) as u64;
+        if let Some(cells) = self.connection.cells.by_class.get(usize::from(head.status / 100).wrapping_sub(1)) {
+            cells.increment();
+        }
+        if let Protocol::Grpc(None) = self.protocol {
+            self.protocol = Protocol::Grpc(grpc_status(head.headers.get("grpc-status")));
+        }
+        if !self.chain.logs.is_empty() {
+            self.chain.logs.capture_response(head, &mut self.record);
+        }
+    }
+
+    /// Everything went as far as it could: not the client's going away ended it.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Adds a flag, and the details if none are known yet.
+    pub fn flag(&mut self, flags: ResponseFlags, details: &'static str) {
+        self.record.flags.set(flags);
+        self.record.details = details.into();
+    }
+}
+
+/// A gRPC status, when it is a number of at most two digits.
+pub fn grpc_status(value: Option<&Bytes>) -> Option<u8> {
+    std::str::from_utf8(value?).ok()?.parse().ok()
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.record.end = Some(Instant::now());
+        if !self.ended {
+            self.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION, "downstream_remote_disconnect");
+        }
+        self.record.request_body_bytes = self.progress.bytes.get();
+        self.record.request_end = self.progress.end.get();
+        let chain = self.chain.clone();
+        for filter in chain.filters() {
+            filter.on_end(self);
+        }
+        if !chain.logs.is_empty() {
+            chain.logs.write(&self.record, &self.connection.facts);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Answers that the proxy makes itself, with Envoy's status, text and details.
+
+use std::borrow::Cow;
+
+use base::{Blame, Reason};
+use bytes::Bytes;
+
+use crate::http::{Body, BodyLength, ResponseHead};
+use crate::telemetry::ResponseFlags;
+use crate::upstream::CallFailure;
+
+/// An answer of the proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalReply {
+    /// Status.
+    pub status: u16,
+    /// Body; a text when it is not empty.
+    pub body: Bytes,
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub details: Cow<'static, str>,
+    /// Short flags.
+    pub flags: ResponseFlags,
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub transport_failure: Cow<'static, str>,
+    /// `location` of a redirect.
+    pub location: Option<Bytes>,
+}
+
+impl LocalReply {
+    /// An answer without flags.
+    pub fn new(status: u16, body: impl Into<Bytes>, details: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            body: body.into(),
+            details: details.into(),
+            flags: ResponseFlags::NONE,
+            transport_failure: Cow::Borrowed(""),
+            location: None,
+        }
+    }
+
+    /// The same with a flag.
+    pub fn flag(mut self, flags: ResponseFlags) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// No route matches.
+    pub fn no_route() -> Self {
+        Self::new(404, "", "route_not_found").flag(ResponseFlags::NO_ROUTE)
+    }
+
+    /// The route names a cluster that is not there.
+    pub fn no_cluster(status: u16) -> Self {
+        Self::new(status, "", "cluster_not_found").flag(ResponseFlags::NO_CLUSTER)
+    }
+
+    /// The route's timeout passed before the response began.
+    pub fn timeout() -> Self {
+        Self::new(504, "upstream request timeout", "response_timeout").flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
+    }
+
+    /// A redirect to `location`.
+    pub fn redirect(status: u16, location: impl Into<Bytes>, details: &'static str) -> Self {
+        Self { location: Some(location.into()), ..Self::new(status, "", details) }
+    }
+
+    /// A call that got no response; `retried`: more than one host was tried.
+    pub fn of_failure(failure: &CallFailure, retried: bool) -> Self {
+        match failure {
+            CallFailure::NoHealthyUpstream => Self::new(503, "no healthy upstream", "no_healthy_upstream")
+                .flag(ResponseFlags::NO_HEALTHY_UPSTREAM),
+            CallFailure::Connect(failure) => {
+                let mut reply = if failure.timed_out {
+                    Self::upstream_reset(503, "connection timeout", None, retried)
+                } else {
+                    let text = match failure.reason {
+                        Reason::UpstreamTls => format!("TLS_error: {}", failure.detail),
+                        _ => format!("delayed connect error: {}", failure.detail),
+                    };
+                    Self::upstream_reset(503, "remote connection failure", Some(text), retried)
+                };
+                reply.flags = ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
+                if retried {
+                    reply.flags.set(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                }
+                reply
+            }
+            CallFailure::Send { blame: Blame::Upstream, reason, .. } => {
+                let (status, cause) = match reason {
+                    Reason::UpstreamProtocol => (502, "protocol error"),
+                    _ => (503, "connection termination"),
+                };
+                let mut reply = Self::upstream_reset(status, cause, None, retried);
+                reply.flags = ResponseFlags::of(*reason);
+                reply
+            }
+            // The client's own body broke off: whatever is said here, it hardly arrives.
+            CallFailure::Send { reason, .. } => {
+                Self::new(400, "", "downstream_request_body_error").flag(ResponseFlags::of(*reason))
+            }
+        }
+    }
+
+    fn upstream_reset(status: u16, cause: &'static str, transport: Option<String>, retried: bool) -> Self {
+        let latest = if retried { "retried and the latest reset reason" } else { "reset reason" };
+        let mut body = format!("upstream connect error or disconnect/reset before headers. {latest}: {cause}");
+        let mut details = cause.to_owned();
+        if let Some(transport) = &transport {
+            body.push_str(", transport failure reason: ");
+            body.push_str(transport);
+            details.push('|');
+            details.push_str(transport);
+        }
+        // Details are one word in a log line.
+        let details = details.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
+        let mut reply = Self::new(status, body, format!("upstream_reset_before_response_started{{{details}}}"));
+        reply.transport_failure = transport.map_or(Cow::Borrowed(""), Cow::Owned);
+        reply
+    }
+
+    /// Head and body for the codec; `bodyless`: the request was HEAD.
+    pub fn into_response(self, bodyless: bool) -> (ResponseHead, Body) {
+        let length = if self.body.is_empty() { BodyLength::None } else { BodyLength::Known(self.body.len() as u64) };
+        let mut head = ResponseHead::new(self.status, length);
+        if !self.body.is_empty() {
+            if bodyless {
+                head.length = BodyLength::None;
+            }
+            head.headers.append("content-length", self.body.len().to_string());
+            head.headers.append("content-type", "text/plain");
+        }
+        if let Some(location) = self.location {
+            head.headers.append("location", location);
+        }
+        let body = if bodyless { Body::empty() } else { Body::full(self.body) };
+        (head, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::connect::ConnectFailure;
+
+    #[test]
+    fn texts_are_envoys() {
+        let refused = |timed_out| {
+            CallFailure::Connect(ConnectFailure {
+                host: "127.0.0.1:1".into(),
+                reason: Reason::ConnectFailed,
+                detail: "Connection refused".into(),
+                timed_out,
+            })
+        };
+        let reply = LocalReply::of_failure(&refused(false), false);
+        assert_eq!(
+            (reply.status, &reply.body[..], &*reply.details, reply.flags.to_string()),
+            (
+                503,
+                &b"upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, \
+                   transport failure reason: delayed connect error: Connection refused"[..],
+                "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}",
+                "UF".to_owned(),
+            )
+        );
+        let reply = LocalReply::of_failure(&refused(true), true);
+        assert_eq!(&*reply.details, "upstream_reset_before_response_started{connection_timeout}");
+        assert_eq!(reply.flags.to_string(), "UF,URX");
+        assert!(reply.body.ends_with(b"retried and the latest reset reason: connection timeout"));
+        let reset = CallFailure::Send { blame: Blame::Upstream, reason: Reason::UpstreamReset, detail: String::new() };
+        let reply = LocalReply::of_failure(&reset, false);
+        assert_eq!((reply.status, reply.flags.to_string().as_str()), (503, "UC"));
+        let reply = LocalReply::of_failure(&CallFailure::NoHealthyUpstream, false);
+        assert_eq!((reply.status, &reply.body[..], reply.flags.to_string().as_str()), (503, &b"no healthy upstream"[..], "UH"));
+    }
+
+    #[test]
+    fn an_answer_to_head_has_the_length_but_no_body() {
+        let (head, body) = LocalReply::new(403, "no", "x").into_response(true);
+        assert!(body.is_end());
+        assert_eq!((head.length, head.headers.get_str("content-length")), (BodyLength::None, Some("2")));
+        let (head, _) = LocalReply::no_route().into_response(false);
+        assert_eq!((head.status, head.headers.len()), (404, 0));
+    }
+}

@@ -1,0 +1,181 @@
+//! The HTTP connection manager: from a request's head to the response's, in the order of `docs/life-of-a-request.md`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use config::model::{RouteSource, StripPort};
+use http::Method;
+
+use super::chain::{HttpChain, Verdict};
+use super::connection::{ConnectionState, Downstream};
+use super::exchange::Exchange;
+use super::local_reply::LocalReply;
+use super::request_body::CountedBody;
+use super::response_body::RecordedBody;
+use super::response_headers::{self, Completion};
+use super::router::{Response, RouteTimer, Routed};
+use super::worker::Worker;
+use super::{client_certificate, forwarded};
+use crate::http::{Body, Handler, Informational, LocalBoxFuture, RequestHead, ResponseHead};
+use crate::route::{Picked, Routing, canonical, rewrite};
+use crate::telemetry::request_id::{self, RequestIdRules};
+
+/// Serves one downstream connection: hand it to the codec as its handler.
+pub struct ConnectionManager {
+    worker: Rc<Worker>,
+    chain: Arc<HttpChain>,
+    connection: Rc<ConnectionState>,
+}
+
+impl ConnectionManager {
+    /// For a connection that the listener gave to that chain.
+    pub fn new(worker: &Rc<Worker>, chain: &Arc<HttpChain>, downstream: Downstream) -> Self {
+        let connection = Rc::new(ConnectionState::new(worker, &chain.config.stat_prefix, downstream));
+        Self { worker: worker.clone(), chain: chain.clone(), connection }
+    }
+
+    async fn serve(&self, mut head: RequestHead, body: Body, informational: Informational) -> (ResponseHead, Body) {
+        let mut exchange = Box::new(Exchange::new(&self.worker, &self.chain, &self.connection, &head));
+        let bodyless = head.method == Method::HEAD;
+        let outcome = self.answer(&mut head, body, &informational, &mut exchange).await;
+        match outcome {
+            Ok(response) => self.respond(response, exchange),
+            Err(reply) => self.reply(*reply, &head, bodyless, exchange),
+        }
+    }
+
+    async fn answer(
+        &self,
+        head: &mut RequestHead,
+        body: Body,
+        informational: &Informational,
+        exchange: &mut Exchange,
+    ) -> Result<Response, Box<LocalReply>> {
+        self.prepare(head, exchange)?;
+        // One load per request: route and clusters come from the same push.
+        let routing = self.worker.shared.routing.load_full();
+        let picked = self.route(head, &routing, exchange);
+        for filter in self.chain.filters() {
+            if let Verdict::Reply(reply) = filter.on_request(head, exchange) {
+                return Err(reply);
+            }
+        }
+        let body = CountedBody::wrap(body, &exchange.progress);
+        let routed = Routed { routing: &routing, picked, informational };
+        self.chain.router.run(head, body, routed, exchange).await
+    }
+
+    /// What the client may say about itself, the request's id, and the one canonical form of host and path that routes,
+    /// policies and the application see.
+    fn prepare(&self, head: &mut RequestHead, exchange: &mut Exchange) -> Result<(), Box<LocalReply>> {
+        let config = &self.chain.config;
+        let session = self.connection.session.as_ref();
+        let remote = self.connection.facts.remote;
+        exchange.client = forwarded::apply(&mut head.headers, config, remote, session.is_some());
+        if exchange.client.address != remote {
+            exchange.record.client_address = Some(exchange.client.address);
+        }
+        client_certificate::apply(&mut head.headers, config.forward_client_cert, config.client_cert_details, session);
+        if !config.via.is_empty() {
+            head.headers.append("via", Bytes::copy_from_slice(config.via.as_bytes()));
+        }
+        let rules = RequestIdRules {
+            generate: config.generate_request_id,
+            preserve_external: config.preserve_external_request_id,
+        };
+        if rules.wants_new(head.headers.contains(request_id::HEADER), exchange.client.from_outside) {
+            head.headers.set(request_id::HEADER, request_id::generate(&self.worker.random));
+        }
+        exchange.request_id = head.headers.get(request_id::HEADER).cloned();
+        self.canonical_host(head);
+        exchange.authority = head.authority.clone();
+        canonical::apply(head, config)
+    }
+
+    fn canonical_host(&self, head: &mut RequestHead) {
+        let config = &self.chain.config;
+        let (host, port) = rewrite::split_port(&head.authority);
+        let strip = match config.strip_port {
+            StripPort::Keep => false,
+            StripPort::Any => port.is_some(),
+            StripPort::Matching => {
+                port.and_then(|port| std::str::from_utf8(port).ok()).and_then(|port| port.parse().ok())
+                    == Some(self.connection.facts.local.port())
+            }
+        };
+        let dot = config.strip_trailing_host_dot && host.len() > 1 && host.ends_with(b".");
+        if !strip && !dot {
+            return;
+        }
+        let mut new = host[..host.len() - usize::from(dot)].to_vec();
+        if let Some(port) = port.filter(|_| !strip) {
+            new.push(b':');
+            new.extend_from_slice(port);
+        }
+        head.authority = new.into();
+    }
+
+    fn route(&self, head: &RequestHead, routing: &Routing, exchange: &mut Exchange) -> Option<Picked> {
+        let routes = match &self.chain.config.route {
+            RouteSource::Rds { name } => routing.routes.get(name)?,
+            RouteSource::Inline(routes) => routes,
+        };
+        let picked = Picked::pick(routes, head, &self.worker.random)?;
+        exchange.record.virtual_host = picked.virtual_host().map(|host| host.name.clone());
+        exchange.record.route_name = Some(picked.route.name.clone());
+        Some(picked)
+    }
+
+    fn respond(&self, response: Response, mut exchange: Box<Exchange>) -> (ResponseHead, Body) {
+        let Response { mut head, body, timer } = response;
+        self.finish_head(&mut head, &mut exchange, false);
+        let body = RecordedBody::wrap(body, head.length, timer, exchange);
+        (head, body)
+    }
+
+    fn reply(
+        &self,
+        reply: LocalReply,
+        request: &RequestHead,
+        bodyless: bool,
+        mut exchange: Box<Exchange>,
+    ) -> (ResponseHead, Body) {
+        exchange.record.flags.set(reply.flags);
+        exchange.record.details = reply.details.clone();
+        exchange.record.transport_failure = reply.transport_failure.clone();
+        if !self.chain.logs.is_empty() {
+            self.chain.logs.capture_request(request, &mut exchange.record);
+        }
+        let (mut head, body) = reply.into_response(bodyless);
+        self.finish_head(&mut head, &mut exchange, true);
+        let body = RecordedBody::wrap(body, head.length, RouteTimer::default(), exchange);
+        (head, body)
+    }
+
+    fn finish_head(&self, head: &mut ResponseHead, exchange: &mut Exchange, local: bool) {
+        for filter in self.chain.filters().rev() {
+            filter.on_response(head, exchange);
+        }
+        let with = Completion {
+            config: &self.chain.config,
+            date: self.worker.date(SystemTime::now()),
+            request_id: exchange.request_id.as_ref(),
+            local,
+        };
+        response_headers::complete(head, with);
+        exchange.begin_response(head);
+    }
+}
+
+impl Handler for ConnectionManager {
+    fn handle<'a>(
+        &'a self,
+        head: RequestHead,
+        body: Body,
+        sink: Informational,
+    ) -> LocalBoxFuture<'a, (ResponseHead, Body)> {
+        Box::pin(self.serve(head, body, sink))
+    }
+}

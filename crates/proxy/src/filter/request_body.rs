@@ -1,0 +1,53 @@
+//! The request's body on its way upstream: counted, and its end noticed.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::http::{Body, BodyError, BodyStream, Frame};
+
+/// How far the request has come. Shared by the body and the exchange.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes of the body read so far.
+    pub bytes: Cell<u64>,
+    /// When its end was read.
+    pub end: Cell<Option<Instant>>,
+}
+
+/// A body whose progress is watched.
+pub struct CountedBody {
+    inner: Body,
+    progress: Rc<Progress>,
+}
+
+impl CountedBody {
+    /// Watches a body; one that is empty has ended.
+    pub fn wrap(inner: Body, progress: &Rc<Progress>) -> Body {
+        if inner.is_end() {
+            progress.end.set(Some(Instant::now()));
+            return inner;
+        }
+        Body::stream(Self { inner, progress: progress.clone() })
+    }
+}
+
+impl BodyStream for CountedBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        let polled = self.inner.poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(Frame::Data(data)))) => {
+                self.progress.bytes.set(self.progress.bytes.get() + data.len() as u64);
+                if self.inner.is_end() {
+                    self.progress.end.set(Some(Instant::now()));
+                }
+            }
+            Poll::Ready(None | Some(Ok(Frame::Trailers(_)))) if self.progress.end.get().is_none() => {
+                self.progress.end.set(Some(Instant::now()));
+            }
+            _ => {}
+        }
+        polled
+    }
+}

@@ -1,0 +1,257 @@
+//! `envoy.filters.http.router`: does what the route says: answers itself, or sends the request to a cluster.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use config::model::{Forward, RouteAction, RouterFilter};
+use tokio::time::Sleep;
+
+use super::exchange::{Exchange, UpstreamFacts};
+use super::local_reply::LocalReply;
+use crate::http::{Body, Informational, RequestHead, ResponseHead, Scheme};
+use crate::route::header_operations::{self, Values};
+use crate::route::{Picked, Routing, rewrite};
+use crate::telemetry::log_value::LogContext;
+use crate::telemetry::peer_metadata;
+use crate::upstream::{Answer, Attempt, Call};
+
+/// The filter.
+#[derive(Debug, Default)]
+pub struct Router {
+    options: RouterFilter,
+}
+
+/// A request for the router.
+pub struct Routed<'a> {
+    /// Routes and clusters of one moment.
+    pub routing: &'a Routing,
+    /// The route, if there is one.
+    pub picked: Option<Picked>,
+    /// Where interim responses go.
+    pub informational: &'a Informational,
+}
+
+/// A response of an upstream.
+pub struct Response {
+    /// Head.
+    pub head: ResponseHead,
+    /// Body; polling it moves the rest of the upload.
+    pub body: Body,
+    /// What is left of the route's timeout.
+    pub timer: RouteTimer,
+}
+
+/// The route's timeout: runs from the end of the request to the end of the response.
+#[derive(Debug, Default)]
+pub struct RouteTimer {
+    limit: Option<Duration>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl RouteTimer {
+    /// A timer that has not started; without a limit it never passes.
+    pub fn new(limit: Option<Duration>) -> Self {
+        Self { limit, sleep: None }
+    }
+
+    /// Ready when the time is over. Starts when the request has ended.
+    pub fn poll_passed(&mut self, cx: &mut Context<'_>, request_ended: bool) -> Poll<()> {
+        let Some(limit) = self.limit.filter(|_| request_ended) else { return Poll::Pending };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        sleep.as_mut().poll(cx)
+    }
+}
+
+impl Router {
+    /// A router with these options.
+    pub fn new(options: RouterFilter) -> Self {
+        Self { options }
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// The answer of the proxy itself.
+    pub async fn run(
+        &self,
+        head: &mut RequestHead,
+        body: Body,
+        routed: Routed<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Response, Box<LocalReply>> {
+        let Some(picked) = routed.picked else { return Err(Box::new(LocalReply::no_route())) };
+        let route = picked.route.clone();
+        match &route.action {
+            RouteAction::Forward(forward) => {
+                self.forward(head, body, forward, &picked, routed.routing, routed.informational, exchange).await
+            }
+            RouteAction::Redirect(redirect) => {
+                let location = rewrite::location(redirect, &route.matcher, head, scheme_seen_by_client(head));
+                Err(Box::new(LocalReply::redirect(redirect.status, location, "direct_response")))
+            }
+            RouteAction::DirectResponse(direct) => {
+                let body = bytes::Bytes::copy_from_slice(&direct.body);
+                Err(Box::new(LocalReply::new(direct.status, body, "direct_response")))
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call site; the parts of a request belong to different owners")]
+    async fn forward(
+        &self,
+        head: &mut RequestHead,
+        body: Body,
+        forward: &Forward,
+        picked: &Picked,
+        routing: &Routing,
+        informational: &Informational,
+        exchange: &mut Exchange,
+    ) -> Result<Response, Box<LocalReply>> {
+        let worker = exchange.worker.clone();
+        let Some(chosen) = picked.cluster(forward, head, &worker.random) else {
+            return Err(Box::new(LocalReply::no_cluster(forward.cluster_not_found_status)));
+        };
+        exchange.record.upstream_cluster = Some(chosen.name.clone());
+        let Some(cluster) = routing.clusters.get(&chosen.name).cloned() else {
+            return Err(Box::new(LocalReply::no_cluster(forward.cluster_not_found_status)));
+        };
+        exchange.cluster = Some(cluster.clone());
+        self.finish_request(head, forward, picked, chosen.weighted, exchange);
+
+        let mut timer = RouteTimer::new(forward.timeout);
+        let (progress, chain) = (exchange.progress.clone(), exchange.chain.clone());
+        let counts_attempts = picked.virtual_host().is_some_and(|host| host.include_request_attempt_count);
+        let mut sent_at = Instant::now();
+        let outcome = {
+            let mut on_attempt = |head: &mut RequestHead, attempt: &Attempt<'_>| {
+                sent_at = Instant::now();
+                if counts_attempts {
+                    head.headers.set("x-envoy-attempt-count", attempt.number.to_string());
+                }
+                note_attempt(exchange, attempt);
+                for filter in chain.filters() {
+                    filter.on_attempt(head, attempt, exchange);
+                }
+                if !chain.logs.is_empty() {
+                    chain.logs.capture_request(head, &mut exchange.record);
+                }
+            };
+            let call =
+                Call { worker: &worker.upstream, random: &worker.random, cluster: &cluster, informational };
+            let mut running = pin!(call.run(head, body, &mut on_attempt));
+            std::future::poll_fn(|cx| match running.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+                Poll::Pending => timer.poll_passed(cx, progress.end.get().is_some()).map(|()| None),
+            })
+            .await
+        };
+        match outcome {
+            None => {
+                worker.upstream.cluster(&cluster).cells.timeouts.increment();
+                Err(Box::new(LocalReply::timeout()))
+            }
+            Some(Err(failure)) => {
+                Err(Box::new(LocalReply::of_failure(&failure.failure, failure.attempts > 1)))
+            }
+            Some(Ok(answer)) => Ok(self.respond(head, answer, picked, chosen.weighted, sent_at, timer, exchange)),
+        }
+    }
+
+    /// Header changes of the route, then host and path.
+    fn finish_request(
+        &self,
+        head: &mut RequestHead,
+        forward: &Forward,
+        picked: &Picked,
+        weighted: Option<usize>,
+        exchange: &Exchange,
+    ) {
+        for operations in picked.request_operations(weighted) {
+            if !operations.is_empty() {
+                let before = head.clone();
+                let context = LogContext { record: &exchange.record, connection: &exchange.connection.facts };
+                let values = Values { request: &before, context };
+                header_operations::apply(operations, &mut head.headers, Some(values));
+            }
+        }
+        let new_host = picked
+            .weighted_host_rewrite(weighted)
+            .or_else(|| rewrite::host(&forward.host_rewrite, head));
+        if let Some(host) = new_host {
+            if forward.append_x_forwarded_host {
+                head.headers.append("x-forwarded-host", head.authority.clone());
+            }
+            head.authority = host;
+        }
+        if let Some(target) = rewrite::target(&forward.path_rewrite, &picked.route.matcher, &head.target) {
+            if !self.options.suppress_envoy_headers {
+                head.headers.set("x-envoy-original-path", head.target.clone());
+            }
+            head.target = target.into();
+        }
+        if let Some(limit) = forward.timeout
+            && !self.options.suppress_envoy_headers
+        {
+            head.headers.set("x-envoy-expected-rq-timeout-ms", limit.as_millis().to_string());
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call site; the parts of a response belong to different owners")]
+    fn respond(
+        &self,
+        request: &RequestHead,
+        answer: Answer,
+        picked: &Picked,
+        weighted: Option<usize>,
+        sent_at: Instant,
+        timer: RouteTimer,
+        exchange: &mut Exchange,
+    ) -> Response {
+        let now = Instant::now();
+        let Answer { mut head, body, pool } = answer;
+        exchange.record.response_begin = Some(now);
+        exchange.record.details = "via_upstream".into();
+        let mesh = exchange.upstream.as_ref().is_some_and(|upstream| upstream.host.transport.is_mesh());
+        if mesh && let Some(said) = head.headers.get(peer_metadata::HEADER) {
+            exchange.called = pool.peer.get(said, exchange.worker.metrics.registry());
+        }
+        for operations in picked.response_operations(weighted) {
+            if !operations.is_empty() {
+                let context = LogContext { record: &exchange.record, connection: &exchange.connection.facts };
+                let values = Values { request, context };
+                header_operations::apply(operations, &mut head.headers, Some(values));
+            }
+        }
+        if !self.options.suppress_envoy_headers {
+            let milliseconds = now.saturating_duration_since(sent_at).as_millis();
+            head.headers.set("x-envoy-upstream-service-time", milliseconds.to_string());
+        }
+        if picked.virtual_host().is_some_and(|host| host.include_attempt_count_in_response) {
+            head.headers.set("x-envoy-attempt-count", exchange.record.attempts.to_string());
+        }
+        Response { head, body, timer }
+    }
+}
+
+/// The scheme with which the client reached the first proxy of ours.
+fn scheme_seen_by_client(head: &RequestHead) -> Scheme {
+    match head.headers.get("x-forwarded-proto").map(|value| value.as_ref()) {
+        Some(b"https") => Scheme::Https,
+        Some(b"http") => Scheme::Http,
+        _ => head.scheme,
+    }
+}
+
+fn note_attempt(exchange: &mut Exchange, attempt: &Attempt<'_>) {
+    let record = &mut exchange.record;
+    record.attempts = attempt.number;
+    record.upstream_host = Some(attempt.host.address_text.clone());
+    record.upstream_local = attempt.connection.local;
+    exchange.upstream = Some(UpstreamFacts {
+        host: attempt.host.clone(),
+        peer_principal: attempt.connection.peer_principal.clone(),
+        own_principal: attempt.connection.own_principal.clone(),
+    });
+}

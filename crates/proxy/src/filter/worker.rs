@@ -1,0 +1,125 @@
+//! What the requests of one worker share, and what all workers share.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use config::model::Node;
+
+use super::denial_log::DenialLog;
+use crate::route::LiveRouting;
+use crate::telemetry::cells::Counter;
+use crate::telemetry::intern::Interned;
+use crate::telemetry::labels::Workload;
+use crate::telemetry::log_sink::LogSinks;
+use crate::telemetry::peer_metadata::OwnMetadata;
+use crate::telemetry::{Random, Registry, WorkerMetrics, families, start_time};
+use crate::upstream::UpstreamWorker;
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// All metrics.
+    pub registry: Arc<Registry>,
+    /// Open access log sinks.
+    pub sinks: LogSinks,
+    /// Routes and clusters in use.
+    pub routing: Arc<LiveRouting>,
+    /// Who this proxy is, for its peers.
+    pub own: OwnMetadata,
+    /// Who this proxy is, for metrics.
+    pub own_workload: Interned<Workload>,
+}
+
+impl Shared {
+    /// For a proxy of that node.
+    pub fn new(node: &Node, registry: Arc<Registry>, routing: Arc<LiveRouting>) -> Arc<Self> {
+        let own = OwnMetadata::from_node(node);
+        let own_workload = registry.workloads.intern(Arc::new(own.workload.clone()));
+        Arc::new(Self { sinks: LogSinks::new(registry.clone()), registry, routing, own, own_workload })
+    }
+}
+
+/// A worker's counters of one connection manager.
+#[derive(Debug)]
+pub struct HttpCells {
+    /// Requests received.
+    pub requests: Arc<Counter>,
+    /// Requests by class of status: `1xx` first.
+    pub by_class: [Arc<Counter>; 5],
+    /// Requests that a policy denied.
+    pub denied: Arc<Counter>,
+    /// Requests that every policy allowed.
+    pub allowed: Arc<Counter>,
+}
+
+/// One worker. Stays on its thread.
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// This worker's metrics.
+    pub metrics: WorkerMetrics,
+    /// This worker's pools.
+    pub upstream: UpstreamWorker,
+    /// This worker's random numbers.
+    pub random: Random,
+    /// Lines about denied requests.
+    pub denials: DenialLog,
+    cells: RefCell<HashMap<Arc<str>, Rc<HttpCells>>>,
+    date: RefCell<(u64, Bytes)>,
+}
+
+impl Worker {
+    /// A worker that has served nothing yet.
+    pub fn new(shared: &Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            shared: shared.clone(),
+            metrics: WorkerMetrics::new(shared.registry.clone()),
+            upstream: UpstreamWorker::new(shared.registry.clone()),
+            random: Random::from_system(),
+            denials: DenialLog::default(),
+            cells: RefCell::default(),
+            date: RefCell::default(),
+        })
+    }
+
+    /// This worker's counters of the connection managers with that prefix.
+    pub fn http_cells(&self, stat_prefix: &Arc<str>) -> Rc<HttpCells> {
+        let mut all = self.cells.borrow_mut();
+        if let Some(cells) = all.get(stat_prefix) {
+            return cells.clone();
+        }
+        let prefix = || ("envoy_http_conn_manager_prefix", stat_prefix.to_string());
+        let registry = &self.shared.registry;
+        let class = |class: usize| {
+            let labels = vec![("envoy_response_code_class", (class + 1).to_string()), prefix()];
+            registry.counter(&families::HTTP_REQUESTS_BY_CLASS, labels)
+        };
+        let cells = Rc::new(HttpCells {
+            requests: registry.counter(&families::HTTP_REQUESTS, vec![prefix()]),
+            by_class: std::array::from_fn(class),
+            denied: registry.counter(&families::RBAC_DENIED, vec![prefix()]),
+            allowed: registry.counter(&families::RBAC_ALLOWED, vec![prefix()]),
+        });
+        all.insert(stat_prefix.clone(), cells.clone());
+        cells
+    }
+
+    /// The `date` header for that time: formatted once per second.
+    pub fn date(&self, now: SystemTime) -> Bytes {
+        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut date = self.date.borrow_mut();
+        if date.0 != second || date.1.is_empty() {
+            *date = (second, Bytes::from(start_time::http_date(now)));
+        }
+        date.1.clone()
+    }
+
+    /// Closes idle upstream connections in time, for ever: one task per worker.
+    pub async fn maintain(&self) {
+        self.upstream.maintain().await;
+    }
+}

@@ -1,0 +1,115 @@
+//! The route of a request and the cluster of a route.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use config::model::{
+    ClusterSpecifier, Forward, HeaderOperations, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster,
+};
+
+use crate::http::RequestHead;
+use crate::telemetry::Random;
+
+/// A route with the configuration it belongs to.
+#[derive(Debug, Clone)]
+pub struct Picked {
+    /// The route.
+    pub route: Arc<Route>,
+    routes: Arc<RouteConfiguration>,
+    host: usize,
+}
+
+/// The cluster that a request goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its position among weighted clusters.
+    pub weighted: Option<usize>,
+}
+
+impl Picked {
+    /// The virtual host of the route.
+    pub fn virtual_host(&self) -> Option<&VirtualHost> {
+        self.routes.virtual_hosts.get(self.host)
+    }
+
+    /// Changes of the request's headers, in the order in which they are made.
+    pub fn request_operations(&self, weighted: Option<usize>) -> impl Iterator<Item = &HeaderOperations> {
+        let host = self.virtual_host().map(|host| &host.request_headers);
+        let cluster = self.weighted(weighted).map(|cluster| &cluster.request_headers);
+        self.in_order([cluster, Some(&self.route.request_headers), host, Some(&self.routes.request_headers)])
+    }
+
+    /// Changes of the response's headers, in the order in which they are made.
+    pub fn response_operations(&self, weighted: Option<usize>) -> impl Iterator<Item = &HeaderOperations> {
+        let host = self.virtual_host().map(|host| &host.response_headers);
+        let cluster = self.weighted(weighted).map(|cluster| &cluster.response_headers);
+        self.in_order([cluster, Some(&self.route.response_headers), host, Some(&self.routes.response_headers)])
+    }
+
+    /// From the specific to the general, so that the general wins; or the other way when the configuration says so.
+    fn in_order<'a>(
+        &self,
+        mut levels: [Option<&'a HeaderOperations>; 4],
+    ) -> impl Iterator<Item = &'a HeaderOperations> + use<'a> {
+        if self.routes.most_specific_header_mutations_wins {
+            levels.reverse();
+        }
+        levels.into_iter().flatten()
+    }
+
+    /// The host that requests to a weighted cluster get.
+    pub fn weighted_host_rewrite(&self, weighted: Option<usize>) -> Option<Bytes> {
+        let host = self.weighted(weighted)?.host_rewrite.as_deref()?;
+        Some(Bytes::copy_from_slice(host.as_bytes()))
+    }
+
+    fn weighted(&self, position: Option<usize>) -> Option<&WeightedCluster> {
+        match &self.route.action {
+            RouteAction::Forward(forward) => match &forward.cluster {
+                ClusterSpecifier::Weighted(weighted) => weighted.clusters.get(position?),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Picked {
+    /// TEMP
+    pub fn pick(routes: &Arc<RouteConfiguration>, head: &RequestHead, _random: &Random) -> Option<Picked> {
+        let authority = std::str::from_utf8(&head.authority).ok()?.to_ascii_lowercase();
+        let host = routes.domains.find(&authority)?;
+        let path = head.path();
+        let matches = |route: &&Arc<Route>| {
+            (match &route.matcher.path {
+                config::model::PathMatch::Prefix(prefix) => path.starts_with(prefix.as_bytes()),
+                _ => false,
+            }) && route.matcher.headers.iter().all(|header| head.headers.get_str(&header.name) == Some("true"))
+        };
+        let route = routes.virtual_hosts.get(host)?.routes.iter().find(matches)?.clone();
+        Some(Picked { route, routes: routes.clone(), host })
+    }
+
+    /// TEMP
+    pub fn cluster(&self, forward: &Forward, head: &RequestHead, random: &Random) -> Option<Chosen> {
+        match &forward.cluster {
+            ClusterSpecifier::Cluster(name) => Some(Chosen { name: name.clone(), weighted: None }),
+            ClusterSpecifier::Header(name) => {
+                let value = head.headers.get_str(name)?;
+                Some(Chosen { name: value.into(), weighted: None })
+            }
+            ClusterSpecifier::Weighted(all) => {
+                let mut point = random.below(all.total);
+                for (position, one) in all.clusters.iter().enumerate() {
+                    match point.checked_sub(u64::from(one.weight)) {
+                        None => return Some(Chosen { name: one.name.clone(), weighted: Some(position) }),
+                        Some(rest) => point = rest,
+                    }
+                }
+                None
+            }
+        }
+    }
+}
