@@ -8,21 +8,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Buf;
 use runtime::DrainWatch;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::{Body, BodyError};
 use super::deadline::Deadline;
 use super::h1::Limits;
-use super::h1_buffers::Transport;
 use super::h1_encode::{self, Framing, ResponseRules};
 use super::h1_exchange::{BodyWriter, RequestBody, Shared};
-use super::h1_request::{self, ParsedRequest};
-use super::h1_scan::HeadScanner;
+use super::h1_head_reader::HeadReader;
+use super::h1_request::ParsedRequest;
 use super::handler::{Handler, Informational};
 use super::head::{BodyLength, ResponseHead, Version};
-use super::headers::is_token_byte;
 use super::hop::ConnectionFields;
 use super::refusal::Refusal;
 
@@ -33,8 +30,6 @@ pub use super::h1_request::RequestRules;
 const DRAIN_LIMIT: usize = 64 * 1024;
 /// How long a connection that is being closed waits for the client to see the answer.
 const LINGER: Duration = Duration::from_secs(1);
-/// Empty lines before a request line that are ignored (RFC 9112, section 2.2).
-const MAX_EMPTY_LINES: usize = 4;
 
 /// Limits and rules of a server connection. A timeout of zero is off.
 #[derive(Debug, Clone)]
@@ -141,42 +136,6 @@ enum Next {
     Closed(Closed),
 }
 
-/// Where the reading of one head stands.
-#[derive(Default)]
-struct HeadReader {
-    scanner: HeadScanner,
-    begun: bool,
-    empty_lines: usize,
-}
-
-impl HeadReader {
-    /// A request or a refusal, when the buffer has enough for one.
-    fn read<IO: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        transport: &mut Transport<IO>,
-        options: &ServerOptions,
-    ) -> Result<Option<ParsedRequest>, Refusal> {
-        let buffer = &mut transport.read;
-        while !self.begun && buffer.starts_with(b"\r\n") && self.empty_lines < MAX_EMPTY_LINES {
-            buffer.advance(2);
-            self.empty_lines += 1;
-        }
-        let Some(first) = buffer.first() else { return Ok(None) };
-        if !self.begun && !is_token_byte(*first) {
-            if &buffer[..] == b"\r" && self.empty_lines < MAX_EMPTY_LINES {
-                return Ok(None);
-            }
-            return Err(Refusal::Malformed(
-                "the first byte does not begin a method; is this another protocol, or TLS?",
-            ));
-        }
-        self.begun = true;
-        let Some(end) = self.scanner.scan(buffer, &options.limits, 1)? else { return Ok(None) };
-        let head = buffer.split_to(end.length).freeze();
-        h1_request::parse(head, end, &options.rules).map(Some)
-    }
-}
-
 struct Connection<'h, IO> {
     shared: Rc<RefCell<Shared<IO>>>,
     handler: &'h dyn Handler,
@@ -195,7 +154,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<'_, IO> {
         let transport = &mut self.shared.borrow_mut().transport;
         loop {
             let had_begun = reader.begun;
-            match reader.read(transport, self.options) {
+            match reader.read(&mut transport.read, &self.options.limits, &self.options.rules) {
                 Ok(Some(request)) => return Poll::Ready(Ok(Next::Request(Box::new(request)))),
                 Ok(None) => {}
                 Err(refusal) => return Poll::Ready(Ok(Next::Refused(refusal))),
