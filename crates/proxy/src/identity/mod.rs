@@ -7,6 +7,8 @@ pub mod pin;
 pub mod renew;
 pub mod request;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 pub use renew::{Options, Status, keep};

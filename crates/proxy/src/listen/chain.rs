@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use config::Refused;
-use config::model::{Codec, FilterChain, Listener, ListenerFilter, NetworkFilter};
+use config::model::{Codec, Direction, FilterChain, Listener, ListenerFilter, NetworkFilter};
 use runtime::{Drain, DrainWatch};
 
+use crate::filter::{HttpChain, Shared};
 use crate::tls::{Secrets, ServerTls};
 
 /// ALPN name of HTTP/2.
@@ -18,13 +19,31 @@ pub struct Chain {
     pub config: FilterChain,
     /// TLS termination.
     pub tls: Option<ServerTls>,
+    /// The HTTP filters, if the chain ends in a connection manager.
+    pub http: Option<Arc<HttpChain>>,
     drain: Drain,
     watch: DrainWatch,
 }
 
+/// What chains are built with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// What all HTTP chains share.
+    pub shared: Arc<Shared>,
+    /// The workload's certificates.
+    pub secrets: Arc<Secrets>,
+}
+
 impl Chain {
-    fn build(config: &FilterChain, secrets: &Arc<Secrets>) -> Result<Chain, Refused> {
+    fn build(config: &FilterChain, direction: Direction, parts: &Parts) -> Result<Chain, Refused> {
         check_filters(config)?;
+        let http = match config.filters.last() {
+            Some(NetworkFilter::Http(manager)) => Some(HttpChain::build(manager, direction, &parts.shared).map_err(|error| {
+                let path = format!("filters[{}].typed_config", config.filters.len() - 1);
+                Refused { path, reason: error.to_string() }
+            })?),
+            _ => None,
+        };
         let tls = match &config.tls {
             None => None,
             Some(options) => {
@@ -33,7 +52,7 @@ impl Chain {
                     // Never agree on a protocol that this proxy does not speak downstream.
                     options.alpn.retain(|name| &**name != ALPN_HTTP2);
                 }
-                let tls = ServerTls::new(&options, secrets).map_err(|error| Refused {
+                let tls = ServerTls::new(&options, &parts.secrets).map_err(|error| Refused {
                     path: format!("transport_socket.typed_config.{}", error.path),
                     reason: error.reason,
                 })?;
@@ -41,7 +60,7 @@ impl Chain {
             }
         };
         let (drain, watch) = Drain::new();
-        Ok(Chain { config: config.clone(), tls, drain, watch })
+        Ok(Chain { config: config.clone(), tls, http, drain, watch })
     }
 
     /// Told when the chain's connections have to end.
@@ -99,11 +118,12 @@ impl ActiveListener {
     pub fn build(
         config: &Arc<Listener>,
         previous: Option<&ActiveListener>,
-        secrets: &Arc<Secrets>,
+        parts: &Parts,
     ) -> Result<ActiveListener, Refused> {
+        let previous = previous.filter(|old| old.config.direction == config.direction);
         let chain = |wanted: &FilterChain| match previous.and_then(|old| old.all().find(|old| old.config == *wanted)) {
             Some(same) => Ok(same.clone()),
-            None => Chain::build(wanted, secrets).map(Arc::new),
+            None => Chain::build(wanted, config.direction, parts).map(Arc::new),
         };
         let within = |path: String| {
             move |refused: Refused| Refused { path: format!("{path}.{}", refused.path), reason: refused.reason }

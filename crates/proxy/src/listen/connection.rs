@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use config::model::{Direction, HttpConnectionManager, NetworkFilter};
+use config::model::NetworkFilter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -17,48 +17,15 @@ use super::choose::{self, Asked};
 use super::inspect::{Seen, inspect, is_tls};
 use super::prefixed::Prefixed;
 use super::worker::Worker;
+use crate::filter::{ConnectionManager, Downstream, HttpChain};
 use crate::http::h1::server::{ConnectionError, serve};
 use crate::tcp;
-use crate::telemetry::record::ConnectionFacts;
-use crate::tls::{HandshakeError, Session};
+use crate::tls::HandshakeError;
 
 /// How long a connection of a replaced chain may finish what it does (Istio's drain duration).
 const REPLACED_GRACE: Duration = Duration::from_secs(45);
 /// Handshake limit where the chain names none (Envoy has none; an open end is an invitation).
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
-
-/// What is known about a downstream connection once its protocol is spoken.
-#[derive(Debug, Clone)]
-pub struct Connection {
-    /// The address that the client connected to.
-    pub local: SocketAddr,
-    /// The client's address.
-    pub remote: SocketAddr,
-    /// TLS facts; `None` on a plaintext connection.
-    pub session: Option<Session>,
-    /// To or from the workload.
-    pub direction: Direction,
-    /// The listener's name.
-    pub listener: Arc<str>,
-}
-
-impl Connection {
-    /// The facts that access logs name.
-    pub fn facts(&self) -> ConnectionFacts {
-        let session = self.session.as_ref();
-        let peer = session.and_then(|session| session.peer.as_deref());
-        let text = |text: Option<&str>| Arc::from(text.unwrap_or_default());
-        ConnectionFacts {
-            local: self.local,
-            remote: self.remote,
-            server_name: text(session.and_then(|session| session.sni.as_deref())),
-            peer_uri_sans: text(peer.map(|peer| peer.uri_sans.join(",")).as_deref()),
-            peer_subject: text(peer.map(|peer| peer.subject.as_str())),
-            local_uri_sans: text(session.and_then(|session| session.local_uri.as_deref())),
-            tls_version: session.map_or("", |session| session.version),
-        }
-    }
-}
 
 /// Why a connection was closed before a protocol was spoken on it.
 enum Dropped {
@@ -116,15 +83,9 @@ async fn serve_connection(
     let asked = Asked { local, remote, seen: &seen };
     let Some(chain) = choose::filter_chain(active, &asked) else { return Err(Dropped::NoChain(seen)) };
     let chain = chain.clone();
-    let mut connection = Connection {
-        local,
-        remote,
-        session: None,
-        direction: active.config.direction,
-        listener: active.config.name.clone(),
-    };
+    let mut downstream = Downstream { local, remote, session: None };
     let Some(tls) = &chain.tls else {
-        speak(worker, &chain, Prefixed::new(buffer.freeze(), stream), connection).await;
+        speak(worker, &chain, Prefixed::new(buffer.freeze(), stream), downstream).await;
         return Ok(());
     };
     let limit = chain.config.transport_socket_connect_timeout.unwrap_or(HANDSHAKE_LIMIT);
@@ -136,8 +97,8 @@ async fn serve_connection(
     }
     let stream = Prefixed::new(buffer.freeze(), stream);
     let (stream, session) = tls.accept(stream, remote, Some(limit)).await.map_err(Dropped::Handshake)?;
-    connection.session = Some(session);
-    speak(worker, &chain, stream, connection).await;
+    downstream.session = Some(session);
+    speak(worker, &chain, stream, downstream).await;
     Ok(())
 }
 
@@ -157,7 +118,7 @@ fn timed_out(what: &str, limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{what} after {limit:?}"))
 }
 
-async fn speak<IO>(worker: &Worker, chain: &Arc<Chain>, stream: IO, connection: Connection)
+async fn speak<IO>(worker: &Worker, chain: &Arc<Chain>, stream: IO, downstream: Downstream)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -165,37 +126,32 @@ where
         chain.drain().started().await;
         tokio::time::sleep(REPLACED_GRACE).await;
     };
-    match chain.config.filters.last() {
-        Some(NetworkFilter::Http(manager)) => {
+    match (&chain.http, chain.config.filters.last()) {
+        (Some(chain_http), _) => {
             tokio::select! {
-                () = http(worker, chain, manager, stream, connection) => {}
+                () = http(worker, chain, chain_http, stream, downstream) => {}
                 () = over => {}
             }
         }
-        Some(NetworkFilter::Tcp(proxy)) => {
+        (None, Some(NetworkFilter::Tcp(proxy))) => {
             tokio::select! {
-                () = tcp::forward(&worker.tcp, proxy, stream, &connection) => {}
+                () = tcp::forward(&worker.tcp, proxy, stream, &downstream) => {}
                 () = over => {}
             }
         }
         // Refused when the chain was built.
-        Some(NetworkFilter::Rbac(_)) | None => {}
+        (None, _) => {}
     }
 }
 
-async fn http<IO>(
-    worker: &Worker,
-    chain: &Arc<Chain>,
-    manager: &Arc<HttpConnectionManager>,
-    stream: IO,
-    connection: Connection,
-) where
+async fn http<IO>(worker: &Worker, chain: &Chain, http: &Arc<HttpChain>, stream: IO, downstream: Downstream)
+where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let peer = connection.remote;
-    let options = super::options::server_options(manager, connection.session.is_some());
-    let handler = (worker.http)(manager, connection);
-    match serve(stream, &*handler, &options, chain.drain()).await {
+    let peer = downstream.remote;
+    let options = super::options::server_options(&http.config, downstream.session.is_some());
+    let handler = ConnectionManager::new(&worker.http, http, downstream);
+    match serve(stream, &handler, &options, chain.drain()).await {
         Ok(closed) => tracing::trace!(%peer, ?closed, "connection closed"),
         Err(ConnectionError::ClientGone) => tracing::trace!(%peer, "the client went away"),
         Err(error) => tracing::debug!(%peer, "{error}"),

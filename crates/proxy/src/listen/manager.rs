@@ -11,11 +11,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::bind;
 use super::bound::Bound;
-use super::chain::ActiveListener;
+use super::chain::{ActiveListener, Parts};
 use crate::state::Named;
-use crate::telemetry::Registry;
 use crate::telemetry::registry::Family;
-use crate::tls::Secrets;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -51,8 +49,7 @@ impl Listening {
 /// Owner of the listeners. Lives on the main thread.
 pub struct Manager {
     workers: Vec<UnboundedSender<Command>>,
-    secrets: Arc<Secrets>,
-    registry: Arc<Registry>,
+    parts: Parts,
     listening: Listening,
 }
 
@@ -78,8 +75,8 @@ const OVERFLOW: Family = Family {
 
 impl Manager {
     /// A manager that hands sockets to `workers`.
-    pub fn new(workers: Vec<UnboundedSender<Command>>, secrets: Arc<Secrets>, registry: Arc<Registry>) -> Manager {
-        Manager { workers, secrets, registry, listening: Listening::default() }
+    pub fn new(workers: Vec<UnboundedSender<Command>>, parts: Parts) -> Manager {
+        Manager { workers, parts, listening: Listening::default() }
     }
 
     /// What is bound.
@@ -131,7 +128,7 @@ impl Manager {
             return Ok(());
         }
         let address = bind::socket_address(&listener.address).map_err(|error| error.to_string())?;
-        let active = ActiveListener::build(listener, previous.as_deref(), &self.secrets)
+        let active = ActiveListener::build(listener, previous.as_deref(), &self.parts)
             .map_err(|refused: Refused| refused.to_string())?;
         if let Some(old) = old.filter(|_| previous.is_some_and(|previous| previous.config.address == listener.address)) {
             old.replace(active);
@@ -169,7 +166,7 @@ impl Manager {
         ];
         for (family, cell) in cells {
             let label = address.to_string().replace(':', "_");
-            self.registry.shared_counter(family, vec![("envoy_listener_address", label)], cell);
+            self.parts.shared.registry.shared_counter(family, vec![("envoy_listener_address", label)], cell);
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod options;
 pub mod prefixed;
 pub mod worker;
 
-pub use connection::Connection;
+pub use chain::Parts;
 pub use limits::ConnectionLimit;
 pub use manager::{Command, Listening, Manager};
-pub use worker::{Handlers, Worker};
+pub use worker::Worker;

@@ -4,21 +4,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::model::HttpConnectionManager;
 use futures_util::FutureExt;
 use runtime::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::bound::{Bound, count};
-use super::connection::{self, Connection};
+use super::connection;
 use super::limits::ConnectionLimit;
 use super::manager::Command;
-use crate::http::Handler;
+use crate::filter;
 use crate::tcp::Forwarder;
-
-/// Makes the handler of one connection.
-pub type Handlers = Box<dyn Fn(&Arc<HttpConnectionManager>, Connection) -> Rc<dyn Handler>>;
 
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -30,7 +26,7 @@ pub struct Worker {
     /// Bound on connections, for all workers.
     pub limit: ConnectionLimit,
     /// Serves HTTP.
-    pub http: Handlers,
+    pub http: Rc<filter::Worker>,
     /// Forwards bytes.
     pub tcp: Forwarder,
 }

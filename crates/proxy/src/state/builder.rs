@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use config::model::{Cluster, Listener};
 use config::{NotActing, Read, Refused};
+use protos::envoy::envoy::config::bootstrap::v3::Bootstrap;
 use protos::envoy::envoy::config::{cluster, endpoint, listener, route};
 use protos::{Any, any};
 use tokio::sync::watch;
@@ -117,23 +118,33 @@ impl Builder {
         self.waiting.names().map(|(kind, name)| format!("{kind} {name}")).collect()
     }
 
-    /// Takes a resource of the bootstrap.
+    /// Takes the static resources of a bootstrap.
     ///
     /// # Errors
     /// `kind name: path: reason`.
-    pub fn add_static(&mut self, any: Any, listeners: &[Arc<Listener>], clusters: &[Arc<Cluster>]) -> Result<(), String> {
-        // The bootstrap's reader has made the models already; the raw message is kept under each name.
-        for listener in listeners {
+    pub fn add_static(&mut self, message: &Bootstrap, bootstrap: &config::model::Bootstrap) -> Result<(), String> {
+        for listener in &bootstrap.listeners {
             (self.checks.listener)(listener).map_err(|refused| format!("listener {}: {refused}", listener.name))?;
-            self.accepted.listeners.insert(listener.name.clone(), listener.clone());
+            if self.accepted.listeners.insert(listener.name.clone(), listener.clone()).is_some() {
+                return Err(format!("static_resources.listeners: two listeners are called \"{}\"", listener.name));
+            }
             self.static_names.insert((order::LISTENER, listener.name.clone()));
-            self.kept.accepted(&listener.name, "", any.clone(), true, SystemTime::now());
         }
-        for cluster in clusters {
+        for cluster in &bootstrap.clusters {
             (self.checks.cluster)(cluster).map_err(|refused| format!("cluster {}: {refused}", cluster.name))?;
-            self.accepted.clusters.insert(cluster.name.clone(), cluster.clone());
+            if self.accepted.clusters.insert(cluster.name.clone(), cluster.clone()).is_some() {
+                return Err(format!("static_resources.clusters: two clusters are called \"{}\"", cluster.name));
+            }
             self.static_names.insert((order::CLUSTER, cluster.name.clone()));
-            self.kept.accepted(&cluster.name, "", any.clone(), true, SystemTime::now());
+        }
+        let at = SystemTime::now();
+        let resources = message.static_resources.iter();
+        for (index, listener) in resources.clone().flat_map(|all| &all.listeners).enumerate() {
+            let name = bootstrap.listeners.get(index).map_or(listener.name.as_str(), |model| &*model.name);
+            self.kept.accepted(name, "", any::pack(listener), true, at);
+        }
+        for cluster in resources.flat_map(|all| &all.clusters) {
+            self.kept.accepted(&cluster.name, "", any::pack(cluster), true, at);
         }
         Ok(())
     }

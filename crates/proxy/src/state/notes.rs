@@ -44,6 +44,15 @@ impl Notes {
         }
     }
 
+    /// Fields by kind of resource, for metrics.
+    pub fn fields_by_kind(&self) -> BTreeMap<&'static str, Vec<String>> {
+        let mut all: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+        for ((kind, field), _) in self.list() {
+            all.entry(kind).or_default().push(field);
+        }
+        all
+    }
+
     /// Everything noted, in order.
     pub fn list(&self) -> Vec<(Field, Noted)> {
         let fields = self.fields.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,11 +11,10 @@ use config::model::{TcpCluster, TcpProxy};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::copy::{CopyError, both_ways};
-use crate::listen::Connection;
-use crate::route::LiveRouting;
+use crate::filter::{Downstream, Worker};
 use crate::telemetry::access_log::AccessLogs;
-use crate::telemetry::log_sink::LogSinks;
-use crate::telemetry::{Random, Registry, RequestRecord, ResponseFlags};
+use crate::telemetry::record::ConnectionFacts;
+use crate::telemetry::{RequestRecord, ResponseFlags};
 use crate::upstream::balance::Balancer;
 use crate::upstream::connect::{ConnectFailure, ConnectionInfo, connect};
 use crate::upstream::stream::UpstreamStream;
@@ -23,10 +22,7 @@ use crate::upstream::{Cluster, Host};
 
 /// What forwarded connections of one worker share.
 pub struct Forwarder {
-    routing: Arc<LiveRouting>,
-    registry: Arc<Registry>,
-    sinks: Arc<LogSinks>,
-    random: Rc<Random>,
+    worker: Rc<Worker>,
     balancers: RefCell<HashMap<u64, Rc<Balancer>>>,
 }
 
@@ -35,8 +31,8 @@ const MAX_BALANCERS: usize = 1024;
 
 impl Forwarder {
     /// A worker's forwarder.
-    pub fn new(routing: Arc<LiveRouting>, registry: Arc<Registry>, sinks: Arc<LogSinks>, random: Rc<Random>) -> Self {
-        Forwarder { routing, registry, sinks, random, balancers: RefCell::default() }
+    pub fn new(worker: Rc<Worker>) -> Self {
+        Forwarder { worker, balancers: RefCell::default() }
     }
 
     fn balancer(&self, cluster: &Cluster) -> Rc<Balancer> {
@@ -51,7 +47,7 @@ impl Forwarder {
         match choice {
             TcpCluster::One(name) => Some(name),
             TcpCluster::Weighted { clusters, total } => {
-                let mut point = self.random.below(*total);
+                let mut point = self.worker.random.below(*total);
                 clusters.iter().find_map(|(name, weight)| match point.checked_sub(u64::from(*weight)) {
                     Some(rest) => {
                         point = rest;
@@ -72,16 +68,15 @@ enum Failure {
 }
 
 /// Forwards one connection to its end.
-pub async fn forward<IO>(worker: &Forwarder, proxy: &Arc<TcpProxy>, stream: IO, connection: &Connection)
+pub async fn forward<IO>(forwarder: &Forwarder, proxy: &Arc<TcpProxy>, stream: IO, downstream: &Downstream)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let mut record = RequestRecord::new(SystemTime::now(), Instant::now(), "-");
-    let peer = connection.remote;
-    match open(worker, proxy, &mut record).await {
+    let peer = downstream.remote;
+    match open(forwarder, proxy, &mut record).await {
         Ok((upstream, info)) => {
             record.upstream_local = info.local;
-            let copy = both_ways(stream, upstream, proxy.idle_timeout);
             let (copied, result) = both_ways(stream, upstream, proxy.idle_timeout).await;
             record.request_body_bytes = copied.sent;
             record.response_body_bytes = copied.received;
@@ -103,30 +98,30 @@ where
         }
     }
     record.end = Some(Instant::now());
-    log(worker, proxy, &record, connection);
+    log(forwarder, proxy, &record, downstream);
 }
 
 async fn open(
-    worker: &Forwarder,
+    forwarder: &Forwarder,
     proxy: &TcpProxy,
     record: &mut RequestRecord,
 ) -> Result<(UpstreamStream, ConnectionInfo), Failure> {
-    let name = worker.cluster_name(&proxy.cluster).ok_or(Failure::NoCluster(None))?;
-    let cluster = worker.routing.load().clusters.get(name).cloned();
+    let name = forwarder.cluster_name(&proxy.cluster).ok_or(Failure::NoCluster(None))?;
+    let cluster = forwarder.worker.shared.routing.load().clusters.get(name).cloned();
     let cluster = cluster.ok_or_else(|| Failure::NoCluster(Some(name.clone())))?;
     record.upstream_cluster = Some(name.clone());
-    let balancer = worker.balancer(&cluster);
+    let balancer = forwarder.balancer(&cluster);
     let mut tried = Vec::new();
     let mut last = Failure::NoHost;
     for _ in 0..proxy.max_connect_attempts.max(1) {
         let host: Arc<Host> =
-            match balancer.pick(cluster.config.lb_policy, &cluster.hosts(), &worker.random, &tried) {
+            match balancer.pick(cluster.config.lb_policy, &cluster.hosts(), &forwarder.worker.random, &tried) {
                 Some(host) => host,
                 None => return Err(last),
             };
         record.attempts += 1;
         record.upstream_host = Some(host.address_text.clone());
-        match connect(&host, &cluster.config, &worker.registry).await {
+        match connect(&host, &cluster.config, &forwarder.worker.shared.registry).await {
             Ok(open) => return Ok(open),
             Err(failure) => last = Failure::Connect(failure),
         }
@@ -135,12 +130,27 @@ async fn open(
     Err(last)
 }
 
-fn log(worker: &Forwarder, proxy: &TcpProxy, record: &RequestRecord, connection: &Connection) {
+fn log(forwarder: &Forwarder, proxy: &TcpProxy, record: &RequestRecord, downstream: &Downstream) {
     if proxy.access_log.is_empty() {
         return;
     }
-    match AccessLogs::compile(&proxy.access_log, &worker.sinks) {
-        Ok(logs) => logs.write(record, &connection.facts()),
+    match AccessLogs::compile(&proxy.access_log, &forwarder.worker.shared.sinks) {
+        Ok(logs) => logs.write(record, &facts(downstream)),
         Err(error) => tracing::warn!("{error}"),
+    }
+}
+
+fn facts(downstream: &Downstream) -> ConnectionFacts {
+    let session = downstream.session.as_ref();
+    let peer = session.and_then(|session| session.peer.as_deref());
+    let text = |text: Option<&str>| Arc::from(text.unwrap_or_default());
+    ConnectionFacts {
+        local: downstream.local,
+        remote: downstream.remote,
+        server_name: text(session.and_then(|session| session.sni.as_deref())),
+        peer_uri_sans: text(peer.map(|peer| peer.uri_sans.join(",")).as_deref()),
+        peer_subject: text(peer.map(|peer| peer.subject.as_str())),
+        local_uri_sans: text(session.and_then(|session| session.local_uri.as_deref())),
+        tls_version: session.map_or("", |session| session.version),
     }
 }

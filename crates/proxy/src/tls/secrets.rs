@@ -1,7 +1,6 @@
 //! The workload's current certificate, key and trust bundle: what the SDS names `default` and `ROOTCA` stand for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
@@ -9,6 +8,7 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 
 use super::peer::Peer;
 use super::pem;
@@ -40,7 +40,7 @@ pub struct SecretSet {
 pub struct Secrets {
     provider: Arc<CryptoProvider>,
     current: ArcSwapOption<SecretSet>,
-    version: AtomicU64,
+    version: watch::Sender<u64>,
 }
 
 impl Secrets {
@@ -49,7 +49,7 @@ impl Secrets {
         Arc::new(Secrets {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             current: ArcSwapOption::empty(),
-            version: AtomicU64::new(0),
+            version: watch::Sender::new(0),
         })
     }
 
@@ -66,6 +66,12 @@ impl Secrets {
     /// Version of the current identity; 0 before the first.
     pub fn version(&self) -> u64 {
         self.current.load().as_ref().map_or(0, |set| set.version)
+    }
+
+    /// Waits until there is an identity.
+    pub async fn ready(&self) {
+        // The sender lives in `self`, so that waiting cannot fail.
+        let _ = self.version.subscribe().wait_for(|version| *version > 0).await;
     }
 
     /// Makes an identity the current one: new handshakes use it, open connections go on.
@@ -85,8 +91,9 @@ impl Secrets {
             .ok_or("the chain is empty".to_owned())
             .and_then(|leaf| Peer::parse(leaf).map_err(|error| error.to_string()))
             .map_err(|reason| pem::PemError { source_name: "own certificate".to_owned(), reason })?;
-        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let version = *self.version.borrow() + 1;
         self.current.store(Some(Arc::new(SecretSet { key, roots, root_certificates, own, version, installed: now })));
+        self.version.send_replace(version);
         Ok(())
     }
 }

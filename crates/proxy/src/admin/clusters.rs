@@ -1,0 +1,90 @@
+//! `/clusters`: clusters and their hosts.
+
+use std::fmt::Write as _;
+
+use config::model::Health;
+use serde_json::{Value, json};
+
+use super::json::socket_address;
+use super::page::{Context, Page, Query, json as json_page, text};
+use crate::upstream::host::HostAddress;
+use crate::upstream::{Cluster, Host};
+
+/// Envoy's `envoy.admin.v3.Clusters`, or its text form.
+pub fn page(context: &Context, query: &Query) -> Page {
+    if let Err(page) = query.only(&["format"]) {
+        return page;
+    }
+    let mut clusters = context.routing.clusters();
+    clusters.sort_by(|a, b| a.identity.name.cmp(&b.identity.name));
+    let is_static = |name: &str| {
+        context.bootstrap.static_resources.as_ref().is_some_and(|all| all.clusters.iter().any(|one| one.name == name))
+    };
+    match query.get("format") {
+        Some("json") => {
+            let statuses: Vec<Value> = clusters
+                .iter()
+                .map(|cluster| {
+                    let hosts: Vec<Value> = cluster.hosts().all.iter().map(|host| host_json(host)).collect();
+                    let name = &*cluster.identity.name;
+                    json!({"name": name, "added_via_api": !is_static(name), "observability_name": name, "host_statuses": hosts})
+                })
+                .collect();
+            json_page(&json!({"cluster_statuses": statuses}))
+        }
+        _ => {
+            let mut body = String::new();
+            for cluster in &clusters {
+                cluster_text(&mut body, cluster, !is_static(&cluster.identity.name));
+            }
+            text(body)
+        }
+    }
+}
+
+fn health(health: Health) -> &'static str {
+    match health {
+        Health::Unknown | Health::Healthy => "HEALTHY",
+        Health::Unhealthy => "UNHEALTHY",
+        Health::Draining => "DRAINING",
+        Health::Timeout => "TIMEOUT",
+        Health::Degraded => "DEGRADED",
+    }
+}
+
+// Writing to a String cannot fail, so that the results of `writeln!` are of no interest here.
+fn cluster_text(body: &mut String, cluster: &Cluster, added_via_api: bool) {
+    let name = &*cluster.identity.name;
+    let _ = writeln!(body, "{name}::observability_name::{name}");
+    let _ = writeln!(body, "{name}::added_via_api::{added_via_api}");
+    for host in &cluster.hosts().all {
+        let address = &host.address_text;
+        let flags = match host.endpoint.health {
+            Health::Unknown | Health::Healthy => "healthy",
+            Health::Degraded => "/eds_degraded_health",
+            _ => "/failed_eds_health",
+        };
+        let hostname = &host.endpoint.hostname;
+        let _ = writeln!(body, "{name}::{address}::rq_active::{}", host.runtime.active_requests());
+        let _ = writeln!(body, "{name}::{address}::hostname::{hostname}");
+        let _ = writeln!(body, "{name}::{address}::health_flags::{flags}");
+        let _ = writeln!(body, "{name}::{address}::weight::{}", host.weight());
+        for (key, value) in &host.endpoint.transport_labels {
+            let _ = writeln!(body, "{name}::{address}::transport_socket_match::{key}={value}");
+        }
+    }
+}
+
+fn host_json(host: &Host) -> Value {
+    let address = match &host.address {
+        HostAddress::Tcp(address) => socket_address(*address),
+        HostAddress::Pipe(path) => json!({"pipe": {"path": path.display().to_string()}}),
+    };
+    json!({
+        "address": address,
+        "stats": [{"name": "rq_active", "value": host.runtime.active_requests().to_string(), "type": "GAUGE"}],
+        "health_status": {"eds_health_status": health(host.endpoint.health)},
+        "weight": host.weight(),
+        "hostname": &*host.endpoint.hostname,
+    })
+}

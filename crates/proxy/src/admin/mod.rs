@@ -1,0 +1,18 @@
+//! The admin server, in Envoy's shapes so that existing tools read it. On the main thread, off the request path.
+//!
+//! Invariants: pages are rendered when they are asked for and freed afterwards; no page shows a private key; what
+//! changes something takes POST only.
+
+mod actions;
+mod certs;
+mod clusters;
+mod config_dump;
+mod json;
+mod listeners;
+mod page;
+mod server;
+mod server_info;
+mod stats;
+
+pub use page::Context;
+pub use server::{bind, serve};

@@ -1,0 +1,83 @@
+//! `/stats` and `/stats/prometheus`.
+
+use std::collections::BTreeMap;
+
+use http::StatusCode;
+use regex::RegexBuilder;
+
+use super::page::{Context, Page, Query, status, text};
+use crate::host::readiness::State;
+use crate::telemetry::prometheus;
+
+/// The longest filter and the largest program that it may compile to, in bytes.
+const MAX_FILTER: (usize, usize) = (1024, 1 << 20);
+
+/// Envoy's text form: `name: value`, sorted.
+pub fn page(context: &Context, query: &Query) -> Page {
+    if let Err(page) = query.only(&["filter", "usedonly", "format"]) {
+        return page;
+    }
+    match query.get("format") {
+        None | Some("text") => {}
+        Some("prometheus") => return text(prometheus_text(context)),
+        Some(other) => {
+            return status(StatusCode::BAD_REQUEST, format!("format \"{other}\" is not known; there are text and prometheus\n"));
+        }
+    }
+    let pattern = query.get("filter").unwrap_or_default();
+    let filter = RegexBuilder::new(pattern).size_limit(MAX_FILTER.1).build();
+    let filter = match filter {
+        Ok(filter) if pattern.len() <= MAX_FILTER.0 => filter,
+        Ok(_) => return status(StatusCode::BAD_REQUEST, format!("the filter is longer than {} bytes\n", MAX_FILTER.0)),
+        Err(error) => return status(StatusCode::BAD_REQUEST, format!("filter: {error}\n")),
+    };
+    let used_only = query.get("usedonly").is_some();
+    let mut lines: BTreeMap<String, i128> = server_stats(context);
+    for (family, labels, value) in context.registry.merged_simple() {
+        let labels: String = labels.iter().map(|(name, value)| format!(".{name}.{value}")).collect();
+        lines.insert(format!("{}{labels}", family.name), value);
+    }
+    for series in context.registry.merged_requests() {
+        let labels: String = series.labels.iter().map(|(name, value)| format!(".{name}.{value}")).collect();
+        lines.insert(format!("istio_requests_total{labels}"), i128::from(series.requests));
+    }
+    let shown = lines.iter().filter(|(name, value)| filter.is_match(name) && (!used_only || **value != 0));
+    text(shown.map(|(name, value)| format!("{name}: {value}\n")).collect::<String>())
+}
+
+/// The form that Prometheus reads.
+pub fn prometheus_page(context: &Context, query: &Query) -> Page {
+    match query.only(&["usedonly"]) {
+        Ok(()) => text(prometheus_text(context)),
+        Err(page) => page,
+    }
+}
+
+fn prometheus_text(context: &Context) -> String {
+    let mut body = prometheus::render(&context.registry);
+    for (name, value) in server_stats(context) {
+        let name = format!("envoy_{}", name.replace('.', "_"));
+        body.push_str(&format!("# TYPE {name} gauge\n{name} {value}\n"));
+    }
+    body
+}
+
+/// Numbers of the process as such, by Envoy's names.
+fn server_stats(context: &Context) -> BTreeMap<String, i128> {
+    let readiness = &context.readiness;
+    let stream = readiness.stream.borrow();
+    let live = i128::from(readiness.state() == State::Live);
+    let mut stats = BTreeMap::from([
+        ("server.live".to_owned(), live),
+        ("server.uptime".to_owned(), i128::from(context.started.elapsed().as_secs())),
+        ("server.concurrency".to_owned(), i128::from(context.options.concurrency.unwrap_or(1))),
+        ("control_plane.connected_state".to_owned(), i128::from(stream.up)),
+        ("control_plane.updates".to_owned(), i128::from(stream.updates)),
+        ("control_plane.updates_rejected".to_owned(), i128::from(stream.rejected)),
+    ]);
+    if let Some(own) = readiness.secrets.current() {
+        let left = own.own.not_after.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+        stats.insert("server.seconds_until_first_cert_expiring".to_owned(), i128::from(left.as_secs()));
+    }
+    stats
+}

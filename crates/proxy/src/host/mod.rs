@@ -1,0 +1,13 @@
+//! The process around the data plane: command line, bootstrap, threads, identity, xDS, admin, drain.
+
+pub mod ads;
+pub mod bootstrap;
+pub mod node;
+pub mod options;
+pub mod readiness;
+mod run;
+#[cfg(test)]
+mod tests;
+
+pub use options::Options;
+pub use run::run;

@@ -1,0 +1,320 @@
+//! The process: workers, the main thread's tasks, and the drain at the end.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use base::clock::SystemClock;
+use config::Refused;
+use config::model::{self, Cluster};
+use runtime::{Drain, Supervisor, Tasks, thread};
+use tokio::sync::mpsc;
+
+use super::ads::{self, Server, SharedBuilder};
+use super::bootstrap::{self, Loaded};
+use super::node;
+use super::options::{Mode, Options};
+use super::readiness::Readiness;
+use crate::admin;
+use crate::filter::{self, Shared};
+use crate::identity;
+use crate::listen::{self, Command, ConnectionLimit, Listening, Manager, Parts, Worker};
+use crate::route::LiveRouting;
+use crate::state::{Builder, Checks, Live, Notes};
+use crate::tcp::Forwarder;
+use crate::telemetry::Registry;
+use crate::tls::Secrets;
+use crate::upstream::transport::Transport;
+use crate::upstream::{Environment, resolve};
+
+/// How long the access logs get for their last lines.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+/// Pause before sockets that could not be bound are tried again.
+const BIND_RETRY: Duration = Duration::from_secs(2);
+
+/// Runs the proxy until it is told to stop.
+///
+/// # Errors
+/// The bootstrap cannot be used, a socket of it cannot be bound, or a part that must live has died.
+pub fn run(mut options: Options) -> Result<(), String> {
+    let format = if options.log_json { runtime::logging::Format::Json } else { runtime::logging::Format::Text };
+    runtime::logging::init(&options.log_level, format)?;
+    let processors = || std::thread::available_parallelism().map_or(1, |count| u16::try_from(count.get()).unwrap_or(1024));
+    options.concurrency = Some(options.concurrency.unwrap_or_else(processors));
+    let loaded = bootstrap::load(&options.config)?;
+    thread::block_on_local(serve(options, loaded)).map_err(|error| format!("cannot start the runtime: {error}"))?
+}
+
+/// What the main thread holds.
+struct Host {
+    options: Options,
+    loaded: Loaded,
+    secrets: Arc<Secrets>,
+    shared: Arc<Shared>,
+    live: Arc<Live>,
+    notes: Notes,
+    builder: SharedBuilder,
+    identity: Option<Arc<identity::Status>>,
+    drain: Drain,
+    started: Instant,
+}
+
+pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String> {
+    let (drain, watch) = Drain::new();
+    let supervisor = Supervisor::new(watch);
+    let tasks = supervisor.tasks();
+    let host = Host::new(options, loaded, drain)?;
+    if host.options.mode == Mode::Validate {
+        println!("configuration '{}' OK", host.options.config.display());
+        return Ok(());
+    }
+    let (senders, workers) = host.start_workers(&tasks)?;
+    let mut manager = Manager::new(senders, host.parts());
+    let listening = manager.listening();
+    host.builder.builder.borrow_mut().publish();
+    host.apply();
+    resolve::resolve_all(&host.shared.routing.load().clusters).await;
+    if !manager.reconcile(&host.live.load().listeners) {
+        let failures: Vec<String> = listening.failures().into_iter().map(|(name, reason)| format!("listener {name}: {reason}")).collect();
+        return Err(failures.join("; "));
+    }
+    host.start_tasks(&tasks, manager, &listening)?;
+    let grace = Duration::from_secs(u64::from(host.options.drain_seconds));
+    let result = supervisor.run(grace).await.map_err(|error| error.to_string());
+    // The manager is gone with its task, and with it the workers' commands: they end.
+    for worker in workers {
+        if !matches!(worker.join(), Ok(Ok(()))) {
+            tracing::error!("a worker ended with an error");
+        }
+    }
+    host.shared.sinks.flush(FLUSH_LIMIT);
+    result
+}
+
+impl Host {
+    fn new(options: Options, loaded: Loaded, drain: Drain) -> Result<Host, String> {
+        let bootstrap = &loaded.model;
+        let registry = Arc::new(Registry::new());
+        let secrets = Secrets::new();
+        let routing = LiveRouting::new(Environment::new(registry.clone(), secrets.clone()));
+        let shared = Shared::new(&bootstrap.node, registry, routing);
+        let live = Live::new();
+        let parts = Parts { shared: shared.clone(), secrets: secrets.clone() };
+        let ads = bootstrap.ads.as_ref();
+        let checks = checks(parts);
+        let mut builder = Builder::new(
+            live.clone(),
+            checks,
+            ads.is_some_and(|ads| ads.listeners),
+            ads.is_some_and(|ads| ads.clusters),
+        );
+        builder.add_static(&loaded.message, bootstrap).map_err(|reason| format!("{}: {reason}", options.config.display()))?;
+        let notes = builder.notes();
+        notes.add("bootstrap", &options.config.display().to_string(), &loaded.notes);
+        let identity = bootstrap.identity.as_ref().map(|_| Arc::new(identity::Status::default()));
+        let builder = SharedBuilder::new(builder);
+        Ok(Host { options, secrets, shared, live, notes, builder, identity, drain, started: Instant::now(), loaded })
+    }
+
+    fn parts(&self) -> Parts {
+        Parts { shared: self.shared.clone(), secrets: self.secrets.clone() }
+    }
+
+    /// Takes routes and clusters of the current snapshot into use.
+    fn apply(&self) {
+        apply(&self.live, &self.shared, &self.notes);
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn start_workers(
+        &self,
+        tasks: &Tasks,
+    ) -> Result<(Vec<mpsc::UnboundedSender<Command>>, Vec<JoinHandle<std::io::Result<()>>>), String> {
+        let limit = ConnectionLimit::from_descriptors();
+        let mut senders = Vec::new();
+        let mut handles = Vec::new();
+        for index in 0..self.options.concurrency.unwrap_or(1) {
+            let (sender, commands) = mpsc::unbounded_channel();
+            let (shared, tasks, limit) = (self.shared.clone(), tasks.clone(), limit.clone());
+            let start = move || worker(shared, tasks, limit, commands);
+            let handle = thread::worker(&format!("worker-{index}"), start)
+                .map_err(|error| format!("cannot start worker {index}: {error}"))?;
+            senders.push(sender);
+            handles.push(handle);
+        }
+        Ok((senders, handles))
+    }
+
+    fn start_tasks(&self, tasks: &Tasks, manager: Manager, listening: &Listening) -> Result<(), String> {
+        let drain = self.drain.clone();
+        tasks.spawn_local("signals", async move {
+            let watch = drain.watch();
+            tokio::select! {
+                name = runtime::signals::shutdown() => {
+                    tracing::info!(signal = name?, "draining");
+                    drain.start();
+                }
+                () = watch.started() => {}
+            }
+            Ok(())
+        });
+        self.start_configuration(tasks, manager);
+        self.start_identity(tasks)?;
+        self.start_ads(tasks)?;
+        self.start_admin(tasks, listening)
+    }
+
+    fn start_configuration(&self, tasks: &Tasks, mut manager: Manager) {
+        let (live, shared, notes) = (self.live.clone(), self.shared.clone(), self.notes.clone());
+        let mut published = self.builder.builder.borrow().published();
+        published.mark_unchanged();
+        let drain = tasks.drain();
+        tasks.spawn_local("configuration", async move {
+            let mut complete = true;
+            loop {
+                tokio::select! {
+                    () = drain.started() => break,
+                    changed = published.changed() => changed?,
+                    () = tokio::time::sleep(BIND_RETRY), if !complete => {}
+                }
+                apply(&live, &shared, &notes);
+                complete = manager.reconcile(&live.load().listeners);
+            }
+            manager.listening().stop();
+            Ok(())
+        });
+        let (builder, drain) = (self.builder.clone(), tasks.drain());
+        tasks.spawn_local("warming", async move { Ok(until(&drain, builder.keep_warming()).await) });
+        let (routing, drain) = (self.shared.routing.clone(), tasks.drain());
+        tasks.spawn_local("names", async move { Ok(until(&drain, resolve::run(move || routing.clusters())).await) });
+    }
+
+    fn start_identity(&self, tasks: &Tasks) -> Result<(), String> {
+        let bootstrap = &self.loaded.model;
+        let (Some(wanted), Some(status)) = (&bootstrap.identity, &self.identity) else { return Ok(()) };
+        let options = identity::Options {
+            service: identity::Service {
+                address: wanted.ca_address.to_string(),
+                trust_domain: wanted.trust_domain.to_string(),
+                expected: node::expected_identity(&bootstrap.node, &wanted.trust_domain)?,
+            },
+            token_file: wanted.token_file.as_deref().map(Into::into),
+            state_directory: (&*wanted.state_directory).into(),
+        };
+        let keep = identity::keep(options, self.secrets.clone(), status.clone(), Arc::new(SystemClock));
+        let drain = tasks.drain();
+        tasks.spawn_local("identity", async move {
+            tokio::select! {
+                result = keep => result,
+                () = drain.started() => Ok(()),
+            }
+        });
+        Ok(())
+    }
+
+    fn start_ads(&self, tasks: &Tasks) -> Result<(), String> {
+        let bootstrap = &self.loaded.model;
+        let Some(ads) = &bootstrap.ads else { return Ok(()) };
+        let server = Server::new(bootstrap, &ads.cluster, &self.secrets)?;
+        let node = node::for_server(self.loaded.message.node.as_ref());
+        let (protocol, builder, drain) = (ads.protocol, self.builder.clone(), tasks.drain());
+        tasks.spawn_local("ads", async move {
+            ads::run(server, node, protocol, builder, drain).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn start_admin(&self, tasks: &Tasks, listening: &Listening) -> Result<(), String> {
+        let Some(wanted) = &self.loaded.model.admin else { return Ok(()) };
+        let socket = admin::bind(&wanted.address).map_err(|error| format!("admin: {error}"))?;
+        let (kept, stream) = {
+            let builder = self.builder.builder.borrow();
+            (builder.kept(), builder.stream())
+        };
+        let readiness = Readiness {
+            secrets: self.secrets.clone(),
+            identity: self.identity.clone(),
+            stream,
+            listening: listening.clone(),
+            builder: self.builder.clone(),
+            live: self.live.clone(),
+            drain: tasks.drain(),
+            was_ready: Cell::new(false),
+        };
+        let context = admin::Context {
+            options: self.options.clone(),
+            bootstrap: self.loaded.message.clone(),
+            readiness,
+            registry: self.shared.registry.clone(),
+            routing: self.shared.routing.clone(),
+            kept,
+            notes: self.notes.clone(),
+            drain: self.drain.clone(),
+            started: self.started,
+        };
+        let (serving, drain) = (admin::serve(socket, Rc::new(context), tasks.clone()), tasks.drain());
+        tasks.spawn_local("admin", async move {
+            tokio::select! {
+                result = serving => result,
+                () = drain.started() => Ok(()),
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Runs what never ends by itself until the drain starts.
+async fn until(drain: &runtime::DrainWatch, future: impl Future<Output = ()>) {
+    tokio::select! {
+        () = future => {}
+        () = drain.started() => {}
+    }
+}
+
+fn apply(live: &Live, shared: &Shared, notes: &Notes) {
+    for problem in shared.routing.apply(&live.load()) {
+        tracing::error!(cluster = %problem.cluster, "not usable: {}", problem.reason);
+    }
+    for (kind, fields) in notes.fields_by_kind() {
+        shared.registry.set_not_acting(kind, fields);
+    }
+}
+
+async fn worker(
+    shared: Arc<Shared>,
+    tasks: Tasks,
+    limit: ConnectionLimit,
+    commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let http = filter::Worker::new(&shared);
+    let tcp = Forwarder::new(http.clone());
+    let worker = Rc::new(Worker { tasks, limit, http: http.clone(), tcp });
+    tokio::select! {
+        () = listen::worker::run(worker, commands) => {}
+        () = http.maintain() => {}
+    }
+}
+
+/// A resource is only accepted when it could be served.
+fn checks(parts: Parts) -> Checks {
+    let secrets = parts.secrets.clone();
+    Checks {
+        listener: Box::new(move |listener: &model::Listener| {
+            listen::chain::ActiveListener::build(&Arc::new(listener.clone()), None, &parts).map(|_| ())
+        }),
+        cluster: Box::new(move |cluster: &Cluster| {
+            let named = cluster.transport_socket_matches.iter().enumerate();
+            let matches = named.map(|(index, one)| (format!("transport_socket_matches[{index}].transport_socket"), &one.socket));
+            for (path, socket) in matches.chain([("transport_socket".to_owned(), &cluster.transport_socket)]) {
+                Transport::new(socket, &secrets).map_err(|error| Refused {
+                    path: format!("{path}.typed_config.{}", error.path),
+                    reason: error.reason,
+                })?;
+            }
+            Ok(())
+        }),
+    }
+}
