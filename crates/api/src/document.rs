@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use crate::collector::Collector;
 use crate::decode::{self, Finding, Null};
 use crate::limits;
 use crate::object::{Kind, Object, ObjectMeta, Resource};
 use crate::origin::{Origin, Position, Positions};
-use crate::parse::{Parsed, problem};
+use crate::parse::problem;
 use crate::path::{self};
 use crate::problem::Level;
 use crate::report::Report;
@@ -24,14 +25,14 @@ pub struct Place<'a> {
     pub default_namespace: &'a str,
 }
 
-/// Reads one document into `parsed`; the items of a `List` one by one.
-pub fn read(node: &Node, place: &Place<'_>, parsed: &mut Parsed) {
+/// Reads one document into `found`; the items of a `List` one by one.
+pub fn read(node: &Node, place: &Place<'_>, found: &mut Collector) {
     if node.is_null() {
         return;
     }
     match list_items(node) {
-        Some(items) => items.iter().for_each(|item| read_resource(item, place, parsed)),
-        None => read_resource(node, place, parsed),
+        Some(items) => items.iter().for_each(|item| read_resource(item, place, found)),
+        None => read_resource(node, place, found),
     }
 }
 
@@ -54,34 +55,34 @@ fn text(entry: &Entry) -> Option<&str> {
     }
 }
 
-fn read_resource(node: &Node, place: &Place<'_>, parsed: &mut Parsed) {
-    if parsed.problems.len() > limits::PROBLEMS {
+fn read_resource(node: &Node, place: &Place<'_>, found: &mut Collector) {
+    if found.is_full() {
         return;
     }
-    let refuse = |parsed: &mut Parsed, at: Position, message: &str, suggestion: &str| {
-        parsed.problems.push(problem(&place.file, at, message.into(), Some(suggestion.into())));
+    let refuse = |found: &mut Collector, at: Position, message: &str, suggestion: &str| {
+        found.problem(problem(&place.file, at, message.into(), Some(suggestion.into())));
     };
     if !matches!(node.value, Value::Map(_)) {
         return refuse(
-            parsed,
+            found,
             node.at,
             "a resource is a map, and this is not",
             "start with apiVersion: and kind:",
         );
     }
     let Some(kind) = node.get("kind").and_then(text) else {
-        return refuse(parsed, node.at, "the resource has no kind", "add kind: and apiVersion:");
+        return refuse(found, node.at, "the resource has no kind", "add kind: and apiVersion:");
     };
     let Some(version) = node.get("apiVersion").and_then(text) else {
-        return refuse(parsed, node.at, "the resource has no apiVersion", "add apiVersion:");
+        return refuse(found, node.at, "the resource has no apiVersion", "add apiVersion:");
     };
     let head = Head::new(node, place, kind, version);
     match head.recognise() {
-        Ok(kind) => head.read(kind, parsed),
+        Ok(kind) => head.read(kind, found),
         Err((level, field, message, suggestion)) => {
             let mut report = head.report();
             report.add(level, field, message, suggestion);
-            parsed.problems.extend(report.into_problems());
+            found.problems(report.into_problems());
         }
     }
 }
@@ -150,18 +151,18 @@ impl<'a> Head<'a> {
         }
     }
 
-    fn read(&self, kind: Kind, parsed: &mut Parsed) {
+    fn read(&self, kind: Kind, found: &mut Collector) {
         match kind {
-            Kind::Service => self.typed(parsed, Object::Service, validate::service),
-            Kind::Namespace => self.typed(parsed, Object::Namespace, |_, _| ()),
-            Kind::WorkloadEntry => self.typed(parsed, Object::WorkloadEntry, validate::workload_entry),
-            Kind::VirtualService => self.typed(parsed, Object::VirtualService, validate::virtual_service),
-            Kind::DestinationRule => self.typed(parsed, Object::DestinationRule, validate::destination_rule),
+            Kind::Service => self.typed(found, Object::Service, validate::service),
+            Kind::Namespace => self.typed(found, Object::Namespace, |_, _| ()),
+            Kind::WorkloadEntry => self.typed(found, Object::WorkloadEntry, validate::workload_entry),
+            Kind::VirtualService => self.typed(found, Object::VirtualService, validate::virtual_service),
+            Kind::DestinationRule => self.typed(found, Object::DestinationRule, validate::destination_rule),
             Kind::PeerAuthentication => {
-                self.typed(parsed, Object::PeerAuthentication, validate::peer_authentication)
+                self.typed(found, Object::PeerAuthentication, validate::peer_authentication)
             }
             Kind::AuthorizationPolicy => {
-                self.typed(parsed, Object::AuthorizationPolicy, validate::authorization_policy);
+                self.typed(found, Object::AuthorizationPolicy, validate::authorization_policy);
             }
         }
     }
@@ -169,7 +170,7 @@ impl<'a> Head<'a> {
     /// Reads metadata and spec, validates them, and keeps the resource when nothing refuses it.
     fn typed<S: DeserializeOwned + Default>(
         &self,
-        parsed: &mut Parsed,
+        found: &mut Collector,
         wrap: fn(Arc<Resource<S>>) -> Object,
         validate: fn(&Resource<S>, &mut Report<'_>),
     ) {
@@ -190,10 +191,10 @@ impl<'a> Head<'a> {
             validate::metadata(&resource.meta, cluster_wide, &mut report);
             validate(&resource, &mut report);
             if !report.has_errors() {
-                parsed.objects.push(wrap(Arc::new(resource)));
+                found.object(wrap(Arc::new(resource)));
             }
         }
-        parsed.problems.extend(report.into_problems());
+        found.problems(report.into_problems());
     }
 
     /// One part of the document, or what is wrong with it; absent means default.
@@ -221,6 +222,7 @@ impl<'a> Head<'a> {
         let Value::Map(entries) = &self.node.value else { return Vec::new() };
         let unknown = entries.iter().filter(|entry| !KNOWN.contains(&&*entry.key));
         unknown
+            .take(limits::PROBLEMS)
             .map(|entry| Finding {
                 field: path::key("", &entry.key),
                 at: entry.at,

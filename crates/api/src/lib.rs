@@ -4,6 +4,7 @@
 //! [`parse_mesh_config()`] for the mesh's settings.
 
 pub mod acting;
+mod collector;
 mod decode;
 mod document;
 pub mod duration;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::collector::Collector;
 use crate::document::{self, Place};
 use crate::limits;
 use crate::object::{Key, Object};
@@ -32,14 +33,16 @@ impl Parsed {
 /// The bytes are distrusted: see [`crate::limits`]. A caller that reads a file should look at its size first, with
 /// [`too_large`].
 pub fn parse(file: &str, bytes: &[u8], default_namespace: &str) -> Parsed {
-    let mut parsed = Parsed::default();
-    let text = match text(file, bytes) {
-        Ok(text) => text,
-        Err(problem) => {
-            parsed.problems.push(*problem);
-            return parsed;
-        }
-    };
+    let mut found = Collector::default();
+    match text(file, bytes) {
+        Ok(text) => read_documents(file, text, default_namespace, &mut found),
+        Err(problem) => found.problem(*problem),
+    }
+    refuse_duplicates(&mut found);
+    found.finish(file)
+}
+
+fn read_documents(file: &str, text: &str, default_namespace: &str, found: &mut Collector) {
     let place = Place { file: Arc::from(file), default_namespace };
     let mut documents = 0_usize;
     tree::documents(text, |next| {
@@ -48,25 +51,15 @@ pub fn parse(file: &str, bytes: &[u8], default_namespace: &str) -> Parsed {
             let message =
                 format!("more than {} documents in one file, which is the limit", limits::DOCUMENTS);
             let at = next.as_ref().map_or_else(|error| error.at, |node| node.at);
-            parsed.problems.push(problem(file, at, message, Some("split the file".into())));
+            found.problem(problem(file, at, message, Some("split the file".into())));
             return false;
         }
         match next {
-            Ok(node) => document::read(&node, &place, &mut parsed),
-            Err(error) => parsed.problems.push(syntax_problem(file, error)),
+            Ok(node) => document::read(&node, &place, found),
+            Err(error) => found.problem(syntax_problem(file, error)),
         }
-        parsed.problems.len() <= limits::PROBLEMS
+        !found.is_full()
     });
-    refuse_duplicates(&mut parsed);
-    if parsed.problems.len() > limits::PROBLEMS {
-        let last = &parsed.problems[limits::PROBLEMS];
-        let at = (last.line, last.column);
-        let message =
-            format!("more than {} problems: the rest of the file was not looked at", limits::PROBLEMS);
-        parsed.problems.truncate(limits::PROBLEMS);
-        parsed.problems.push(problem(file, at, message, None));
-    }
-    parsed
 }
 
 /// The problem with a file of `size` bytes when that is more than is read; for callers that can tell the size without
@@ -156,10 +149,10 @@ pub fn duplicate(first: &Origin, key: &Key, second: &Origin) -> Problem {
 }
 
 /// Keeps the first of several resources with the same key and refuses the others.
-fn refuse_duplicates(parsed: &mut Parsed) {
-    let mut first: HashMap<Key, Origin> = HashMap::with_capacity(parsed.objects.len());
+fn refuse_duplicates(found: &mut Collector) {
+    let mut first: HashMap<Key, Origin> = HashMap::with_capacity(found.objects().len());
     let mut problems = Vec::new();
-    parsed.objects.retain(|object| {
+    found.objects().retain(|object| {
         let key = object.key();
         if let Some(earlier) = first.get(&key) {
             problems.push(duplicate(earlier, &key, object.origin()));
@@ -168,8 +161,7 @@ fn refuse_duplicates(parsed: &mut Parsed) {
         first.insert(key, object.origin().clone());
         true
     });
-    parsed.problems.append(&mut problems);
-    parsed.problems.sort_by_key(|problem| (problem.line, problem.column));
+    found.problems(problems);
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Collects the problems of one resource and gives each its place.
 
+use crate::limits;
 use crate::origin::{Origin, Position};
 use crate::problem::{Level, Problem};
 
@@ -11,12 +12,13 @@ pub struct Report<'a> {
     name: &'a str,
     origin: &'a Origin,
     problems: Vec<Problem>,
+    refused: bool,
 }
 
 impl<'a> Report<'a> {
     /// A report on the resource that is written at `origin`.
     pub fn new(kind: &'a str, namespace: &'a str, name: &'a str, origin: &'a Origin) -> Self {
-        Report { kind, namespace, name, origin, problems: Vec::new() }
+        Report { kind, namespace, name, origin, problems: Vec::new(), refused: false }
     }
 
     /// The resource is refused because of `field`.
@@ -48,6 +50,10 @@ impl<'a> Report<'a> {
         message: String,
         suggestion: Option<String>,
     ) {
+        self.refused |= level == Level::Error;
+        if self.problems.len() > limits::PROBLEMS {
+            return;
+        }
         self.problems.push(Problem {
             level,
             kind: self.kind.to_string(),
@@ -64,7 +70,7 @@ impl<'a> Report<'a> {
 
     /// Whether anything refuses the resource.
     pub fn has_errors(&self) -> bool {
-        self.problems.iter().any(Problem::is_error)
+        self.refused
     }
 
     /// The problems, in the order they were added.

@@ -67,7 +67,7 @@ impl Node {
     }
 
     /// Number of nodes and depth of nesting.
-    fn measure(&self) -> (usize, usize) {
+    pub fn measure(&self) -> (usize, usize) {
         let children: Vec<(usize, usize)> = match &self.value {
             Value::Scalar(..) => return (1, 0),
             Value::List(items) => items.iter().map(Node::measure).collect(),
@@ -190,8 +190,8 @@ impl Builder {
     fn close(&mut self) -> Result<(), SyntaxError> {
         let Some(mut done) = self.open.pop() else { return Ok(()) };
         if let Value::Map(entries) = &mut done.node.value {
-            merge(entries)?;
             unique(entries)?;
+            merge(entries)?;
         }
         self.place(done.node, done.anchor)
     }
@@ -204,11 +204,12 @@ impl Builder {
     fn count(&mut self, at: Position) -> Result<(), SyntaxError> {
         self.nodes += 1;
         if self.nodes > limits::NODES {
-            let mut error = syntax(
-                at,
-                format!("the document has more than {} values, which is the limit", limits::NODES),
+            let message = format!(
+                "the document has more than {} values, which is the limit; the rest of the file is not read",
+                limits::NODES
             );
-            error.suggestion = Some("split it into several documents".into());
+            let suggestion = Some("split it into several documents".into());
+            let error = SyntaxError { at, message, suggestion, fatal: true };
             return Err(error);
         }
         Ok(())
@@ -264,19 +265,18 @@ impl Builder {
 
 /// Resolves the merge key `<<`: keys of the merged maps count where the map itself does not have them.
 fn merge(entries: &mut Vec<Entry>) -> Result<(), SyntaxError> {
-    while let Some(index) = entries.iter().position(|entry| &*entry.key == "<<") {
-        let merged = entries.remove(index);
-        let maps = match merged.value.value {
-            Value::List(items) => items,
-            value => vec![Node { value, at: merged.value.at }],
+    let Some(index) = entries.iter().position(|entry| &*entry.key == "<<") else { return Ok(()) };
+    let merged = entries.remove(index);
+    let maps = match merged.value.value {
+        Value::List(items) => items,
+        value => vec![Node { value, at: merged.value.at }],
+    };
+    let mut have: HashSet<Box<str>> = entries.iter().map(|entry| entry.key.clone()).collect();
+    for map in maps {
+        let Value::Map(inherited) = map.value else {
+            return Err(syntax(map.at, "only a map can be merged with \"<<\"".into()));
         };
-        for map in maps {
-            let Value::Map(inherited) = map.value else {
-                return Err(syntax(map.at, "only a map can be merged with \"<<\"".into()));
-            };
-            let have: HashSet<Box<str>> = entries.iter().map(|entry| entry.key.clone()).collect();
-            entries.extend(inherited.into_iter().filter(|entry| !have.contains(&entry.key)));
-        }
+        entries.extend(inherited.into_iter().filter(|entry| have.insert(entry.key.clone())));
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Real Istio configuration from outside the project: what upstream accepts is accepted, what it rejects is rejected.
 //! Where the corpus is absent the tests pass and say so.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

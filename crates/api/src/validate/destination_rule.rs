@@ -1,5 +1,7 @@
 //! Validation of DestinationRule. Its blocks: [`super::connection`], [`super::load_balancer`].
 
+use std::collections::HashSet;
+
 use super::{connection, load_balancer, names, shared};
 use crate::kinds::destination_rule::{
     ClientTlsMode, ClientTlsSettings, DestinationRule, PortTrafficPolicy, RetryBudget, TrafficPolicy,
@@ -25,6 +27,7 @@ pub fn destination_rule(resource: &Resource<DestinationRule>, report: &mut Repor
     if let Some(policy) = &rule.traffic_policy {
         traffic_policy(policy, "spec.trafficPolicy", rule.workload_selector.is_some(), report);
     }
+    let mut seen = HashSet::new();
     for (index, subset) in rule.subsets.iter().enumerate() {
         let field = path::index("spec.subsets", index);
         let name = path::key(&field, "name");
@@ -38,7 +41,7 @@ pub fn destination_rule(resource: &Resource<DestinationRule>, report: &mut Repor
                     quote(&subset.name)
                 ),
             );
-        } else if rule.subsets[..index].iter().any(|earlier| earlier.name == subset.name) {
+        } else if !seen.insert(&subset.name) {
             report.error(&name, format!("the subset {} is given twice", quote(&subset.name)));
         }
         shared::labels(report, &path::key(&field, "labels"), &subset.labels);
@@ -73,11 +76,11 @@ fn traffic_policy(policy: &TrafficPolicy, field: &str, for_workload: bool, repor
     if let Some(settings) = &policy.tls {
         tls(settings, &at("tls"), for_workload, report);
     }
+    let mut seen = HashSet::new();
     for (index, settings) in policy.port_level_settings.iter().enumerate() {
         let field = path::index(&at("portLevelSettings"), index);
         port_policy(settings, &field, for_workload, report);
-        let earlier = &policy.port_level_settings[..index];
-        if settings.port.is_some() && earlier.iter().any(|earlier| earlier.port == settings.port) {
+        if settings.port.is_some_and(|port| !seen.insert(port.number)) {
             report.warning(&path::key(&field, "port"), "the port is given twice: the first one counts");
         }
     }

@@ -301,6 +301,7 @@ pub fn retries(report: &mut Report<'_>, field: &str, retries: Option<&HttpRetry>
                 Some(suggestion) => report.error_with(&path::key(field, "retryOn"), message, suggestion),
                 None => report.error(&path::key(field, "retryOn"), message),
             }
+            return;
         }
     }
 }

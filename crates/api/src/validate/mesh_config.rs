@@ -1,5 +1,7 @@
 //! Validation of MeshConfig.
 
+use std::collections::HashSet;
+
 use super::{connection, http_route, load_balancer, names, shared};
 use crate::kinds::extension_provider::ExtensionProvider;
 use crate::kinds::mesh_config::MeshConfig;
@@ -51,11 +53,11 @@ pub fn mesh_config(config: &MeshConfig, report: &mut Report<'_>) {
             connection::outlier_detection(outlier, "defaultTrafficPolicy.outlierDetection", report);
         }
     }
+    let mut seen = HashSet::new();
     for (index, provider) in config.extension_providers.iter().enumerate() {
         let field = path::index("extensionProviders", index);
         extension_provider(provider, &field, report);
-        let earlier = &config.extension_providers[..index];
-        if !provider.name.is_empty() && earlier.iter().any(|earlier| earlier.name == provider.name) {
+        if !provider.name.is_empty() && !seen.insert(&provider.name) {
             report.error(
                 &path::key(&field, "name"),
                 format!("the provider {} is given twice", quote(&provider.name)),

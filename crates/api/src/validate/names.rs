@@ -1,5 +1,7 @@
 //! Forms of names: DNS labels and domains, Kubernetes labels, HTTP header names, ports.
 
+use std::collections::HashSet;
+
 /// RFC 1123 label: lower-case letters, digits and `-`, at most 63 characters, no `-` at either end.
 pub fn is_dns_label(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -43,13 +45,49 @@ pub fn is_wildcard_fqdn(name: &str) -> bool {
     }
 }
 
-/// Whether some host could be named by both; each may start with a wildcard.
-pub fn hosts_overlap(one: &str, two: &str) -> bool {
-    match (one.strip_prefix('*'), two.strip_prefix('*')) {
-        (None, None) => one == two,
-        (Some(suffix), None) => two.ends_with(suffix),
-        (None, Some(suffix)) => one.ends_with(suffix),
-        (Some(one), Some(two)) => one.ends_with(two) || two.ends_with(one),
+/// Pairs of hosts that name some host in common, by their places in the list, the earlier first. Of three hosts that
+/// overlap each other at least two pairs are given. Cost grows as n log n.
+pub fn overlapping_hosts(hosts: &[String]) -> Vec<(usize, usize)> {
+    // Backwards, a wildcard is a prefix of everything it covers, and stands right before it in the order.
+    let mut backwards: Vec<(String, bool, usize)> = hosts
+        .iter()
+        .enumerate()
+        .map(|(place, host)| {
+            let suffix = host.strip_prefix('*');
+            (suffix.unwrap_or(host).chars().rev().collect(), suffix.is_none(), place)
+        })
+        .collect();
+    backwards.sort();
+    let overlap = |one: &(String, bool, usize), two: &(String, bool, usize)| {
+        if one.1 { two.1 && one.0 == two.0 } else { two.0.starts_with(&one.0) }
+    };
+    let pairs = backwards.iter().zip(backwards.iter().skip(1)).filter(|(one, two)| overlap(one, two));
+    let mut pairs: Vec<(usize, usize)> =
+        pairs.map(|(one, two)| (one.2.min(two.2), one.2.max(two.2))).collect();
+    pairs.sort_by_key(|(_, later)| *later);
+    pairs
+}
+
+/// A list of hosts, some with a wildcard at the start, that can be asked quickly.
+#[derive(Debug)]
+pub struct HostSet<'a> {
+    exact: HashSet<&'a str>,
+    suffixes: HashSet<&'a str>,
+}
+
+impl<'a> HostSet<'a> {
+    /// The set of these hosts.
+    pub fn new(hosts: &'a [String]) -> Self {
+        let suffixes = hosts.iter().filter_map(|host| host.strip_prefix('*')).collect();
+        HostSet { exact: hosts.iter().map(String::as_str).collect(), suffixes }
+    }
+
+    /// Whether every name that `host` stands for is one of some host of the set.
+    pub fn covers(&self, host: &str) -> bool {
+        let name = host.strip_prefix('*').unwrap_or(host);
+        self.exact.contains(host)
+            || name.char_indices().any(|(at, _)| self.suffixes.contains(&name[at..]))
+            || self.suffixes.contains("")
     }
 }
 
@@ -137,9 +175,22 @@ mod tests {
 
     #[test]
     fn wildcards_overlap() {
-        assert!(hosts_overlap("*.foo.com", "a.foo.com"));
-        assert!(hosts_overlap("*.foo.com", "*.com"));
-        assert!(!hosts_overlap("*.foo.com", "foo.com"));
-        assert!(!hosts_overlap("a", "b"));
+        let pairs =
+            |hosts: &[&str]| overlapping_hosts(&hosts.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(pairs(&["*.foo.com", "b", "a.foo.com"]), [(0, 2)]);
+        assert_eq!(pairs(&["*.foo.com", "*.com"]), [(0, 1)]);
+        assert_eq!(pairs(&["a", "a"]), [(0, 1)]);
+        assert_eq!(pairs(&["*foo", "foo"]), [(0, 1)]);
+        assert_eq!(pairs(&["*.foo.com", "foo.com", "a", "b", "a.b"]), []);
+    }
+
+    #[test]
+    fn a_set_of_hosts_covers() {
+        let hosts = ["a.com".to_string(), "*.b.com".to_string()];
+        let set = HostSet::new(&hosts);
+        assert!(
+            set.covers("a.com") && set.covers("x.b.com") && set.covers("*.y.b.com") && set.covers("*.b.com")
+        );
+        assert!(!set.covers("b.com") && !set.covers("x.a.com") && !set.covers("*.com") && !set.covers("*"));
     }
 }

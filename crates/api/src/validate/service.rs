@@ -1,5 +1,6 @@
 //! Validation of Service.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::{names, shared};
@@ -32,19 +33,18 @@ pub fn service(resource: &Resource<Service>, report: &mut Report<'_>) {
             "give at least one, or set clusterIP: None",
         );
     }
+    let (mut port_names, mut ports) = (HashSet::new(), HashSet::new());
     for (index, port) in service.ports.iter().enumerate() {
         let field = path::index("spec.ports", index);
         one_port(port, &field, service.ports.len() > 1, report);
-        for earlier in &service.ports[..index] {
-            if !port.name.is_empty() && earlier.name == port.name {
-                report.error(
-                    &path::key(&field, "name"),
-                    format!("the port name {} is given twice", quote(&port.name)),
-                );
-            }
-            if earlier.port == port.port && earlier.protocol == port.protocol {
-                report.error(&path::key(&field, "port"), format!("port {} is given twice", port.port));
-            }
+        if !port.name.is_empty() && !port_names.insert(&port.name) {
+            report.error(
+                &path::key(&field, "name"),
+                format!("the port name {} is given twice", quote(&port.name)),
+            );
+        }
+        if !ports.insert((port.port, port.protocol)) {
+            report.error(&path::key(&field, "port"), format!("port {} is given twice", port.port));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Checks that several kinds share; each adds to the report at the field it is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration as StdDuration;
 
 use super::names;
@@ -161,6 +161,7 @@ pub fn target_refs(
 
 /// Namespaces that see a resource: `.`, `*` alone, or names.
 pub fn export_to(report: &mut Report<'_>, field: &str, namespaces: &[String]) {
+    let mut seen = HashSet::new();
     for (index, namespace) in namespaces.iter().enumerate() {
         let at = path::index(field, index);
         match namespace.as_str() {
@@ -176,7 +177,7 @@ pub fn export_to(report: &mut Report<'_>, field: &str, namespaces: &[String]) {
             }
             _ => {}
         }
-        if namespaces[..index].contains(namespace) {
+        if !seen.insert(namespace) {
             report.error(&at, format!("{} is given twice", quote(namespace)));
         }
     }

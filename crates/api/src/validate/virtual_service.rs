@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::names::HostSet;
 use super::{http_route, names, shared};
 use crate::kinds::virtual_service::{
     Destination, L4MatchAttributes, RouteDestination, TlsMatchAttributes, VirtualService,
@@ -29,20 +30,21 @@ pub fn virtual_service(resource: &Resource<VirtualService>, report: &mut Report<
         }
     }
     gateway_names(report, "spec.gateways", &service.gateways);
-    hosts(service, report);
+    own_hosts(service, report);
     if service.http.is_empty() && service.tls.is_empty() && service.tcp.is_empty() {
         report.error_with("spec", "there is no route", "give at least one of http, tls, tcp");
     }
     for (index, route) in service.http.iter().enumerate() {
         http_route::http_route(route, &path::index("spec.http", index), delegate, report);
     }
+    let hosts = HostSet::new(&service.hosts);
     for (index, route) in service.tls.iter().enumerate() {
         let field = path::index("spec.tls", index);
         if route.matches.is_empty() {
             report.error(&path::key(&field, "match"), "a TLS route needs at least one match");
         }
         for (index, matcher) in route.matches.iter().enumerate() {
-            tls_match(matcher, &path::index(&path::key(&field, "match"), index), &service.hosts, report);
+            tls_match(matcher, &path::index(&path::key(&field, "match"), index), &hosts, report);
         }
         destinations(&route.route, &path::key(&field, "route"), report);
     }
@@ -56,7 +58,7 @@ pub fn virtual_service(resource: &Resource<VirtualService>, report: &mut Report<
     shared::export_to(report, "spec.exportTo", &service.export_to);
 }
 
-fn hosts(service: &VirtualService, report: &mut Report<'_>) {
+fn own_hosts(service: &VirtualService, report: &mut Report<'_>) {
     let in_mesh = service.gateways.is_empty() || service.gateways.iter().any(|gateway| gateway == "mesh");
     for (index, host) in service.hosts.iter().enumerate() {
         let field = path::index("spec.hosts", index);
@@ -75,11 +77,10 @@ fn hosts(service: &VirtualService, report: &mut Report<'_>) {
                 format!("{} is not a host: a name, or a wildcard at its start (*.example.com)", quote(host));
             report.error(&field, message);
         }
-        if let Some(earlier) =
-            service.hosts[..index].iter().find(|earlier| names::hosts_overlap(earlier, host))
-        {
-            report.error(&field, format!("{} and {} name the same host", quote(earlier), quote(host)));
-        }
+    }
+    for (earlier, later) in names::overlapping_hosts(&service.hosts) {
+        let (one, two) = (quote(&service.hosts[earlier]), quote(&service.hosts[later]));
+        report.error(&path::index("spec.hosts", later), format!("{one} and {two} name the same host"));
     }
 }
 
@@ -93,7 +94,7 @@ pub fn gateway_names(report: &mut Report<'_>, field: &str, gateways: &[String]) 
     }
 }
 
-fn tls_match(matcher: &TlsMatchAttributes, field: &str, hosts: &[String], report: &mut Report<'_>) {
+fn tls_match(matcher: &TlsMatchAttributes, field: &str, hosts: &HostSet<'_>, report: &mut Report<'_>) {
     let sni = path::key(field, "sniHosts");
     if matcher.sni_hosts.is_empty() {
         report.error(&sni, "a TLS match needs at least one server name");
@@ -102,20 +103,12 @@ fn tls_match(matcher: &TlsMatchAttributes, field: &str, hosts: &[String], report
         let field = path::index(&sni, index);
         if !names::is_wildcard_fqdn(name) {
             report.error(&field, format!("{} is not a host name", quote(name)));
-        } else if !hosts.iter().any(|host| covers(host, name)) {
+        } else if !hosts.covers(name) {
             report.error(&field, format!("{} is not within the hosts of this VirtualService", quote(name)));
         }
     }
     l4(report, field, &matcher.destination_subnets, matcher.port, &matcher.source_labels, &matcher.gateways);
     source_namespace(report, field, &matcher.source_namespace);
-}
-
-/// Whether every name that `inner` stands for is one that `outer` stands for.
-fn covers(outer: &str, inner: &str) -> bool {
-    match outer.strip_prefix('*') {
-        None => outer == inner,
-        Some(suffix) => inner.strip_prefix('*').unwrap_or(inner).ends_with(suffix),
-    }
 }
 
 fn tcp_match(matcher: &L4MatchAttributes, field: &str, report: &mut Report<'_>) {
