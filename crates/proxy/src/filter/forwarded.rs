@@ -118,7 +118,7 @@ fn append_address(headers: &mut Headers, address: IpAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::tests::manager;
+    use crate::filter::testing::manager;
 
     fn remote() -> SocketAddr {
         "10.0.0.9:4000".parse().unwrap()

@@ -179,3 +179,7 @@ impl Handler for ConnectionManager {
         Box::pin(self.serve(head, body, sink))
     }
 }
+
+#[cfg(test)]
+#[path = "manager_tests.rs"]
+mod tests;

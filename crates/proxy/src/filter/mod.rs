@@ -19,7 +19,7 @@ pub mod response_headers;
 pub mod router;
 pub mod stats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod testing;
 pub mod worker;
 
 pub use chain::{Filter, HttpChain, Verdict};

@@ -46,7 +46,7 @@ pub fn complete(head: &mut ResponseHead, with: Completion<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::tests::manager;
+    use crate::filter::testing::manager;
     use crate::http::BodyLength;
 
     fn run(server: Option<&'static str>, mode: ServerHeader, local: bool) -> Option<String> {

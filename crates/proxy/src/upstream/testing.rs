@@ -59,7 +59,6 @@ pub fn cluster(name: &str) -> model::Cluster {
             enable_trailers: false,
             preserve_header_case: false,
         },
-        per_connection_buffer_limit_bytes: 1 << 20,
         tcp_keepalive: None,
         metadata: BTreeMap::new(),
     }
