@@ -100,6 +100,7 @@ mod tests {
 
     #[test]
     fn everything_else_stays() {
+        assert_eq!(expand("WWW.Example.com", "production"), "www.example.com");
         for host in ["payment.production", "*", "127.0.0.1", "::1", "*.example.com", "a.b.svc.cluster.local"]
         {
             assert_eq!(expand(host, "production"), host);

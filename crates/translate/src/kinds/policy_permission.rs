@@ -131,6 +131,12 @@ mod tests {
     }
 
     #[test]
+    fn a_star_is_every_path() {
+        assert_eq!(path("*"), any());
+        assert_ne!(path("/*"), any());
+    }
+
+    #[test]
     fn what_is_no_port_is_nothing() {
         assert!(port("8080").is_some());
         for bad in ["", "http", "65536", "-1", "80*"] {

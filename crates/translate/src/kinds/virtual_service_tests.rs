@@ -47,6 +47,14 @@ fn the_canary_of_the_example_is_routed_by_header_and_weight() {
 }
 
 #[test]
+fn a_destination_of_weight_zero_gets_nothing() {
+    let routes = routes(
+        "  - route:\n    - {destination: {host: payment, subset: stable}, weight: 1}\n    - {destination: {host: payment, subset: canary}, weight: 0}\n",
+    );
+    assert_eq!(targets(&routes[0]), [(format!("outbound|8080|stable|{PAYMENT}"), 100)]);
+}
+
+#[test]
 fn every_kind_of_match_has_its_form() {
     let routes = routes(&format!(
         "  - match:\n    - {{uri: {{exact: /a}}, ignoreUriCase: true}}\n    - {{uri: {{prefix: /b}}}}\n    - {{uri: {{regex: '/c.*'}}}}\n    \
