@@ -32,6 +32,7 @@ use crate::token::{self, NewToken};
 /// How long the tasks may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
 const ADDRESSES: &str = "addresses.json";
+const LAST_GOOD: &str = "last-good";
 const LOCK: &str = "tulled.lock";
 
 /// Where the ports are, as `DATA/addresses.json` tells it once `tulled` is ready.
@@ -161,11 +162,12 @@ pub async fn start(options: &Serve, clock: Arc<dyn Clock>, tasks: &Tasks) -> Res
     let authority = Arc::new(authority(options, clock)?);
     let store = Store::new();
     let addresses = ports(options, &authority, &store, tasks).await?;
-    let settings = Settings::new(
+    let mut settings = Settings::new(
         options.config.clone(),
         options.default_namespace.clone(),
         authority.trust_domain().to_owned(),
     );
+    settings.memory = Some(options.data.join(LAST_GOOD));
     directory::start(settings, store.clone(), tasks)?;
     tasks.job("addresses", tell(options.data.join(ADDRESSES), addresses, store.clone(), tasks.clone()));
     Ok(Started { addresses, store, _lock: lock })

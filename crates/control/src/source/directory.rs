@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use api::{MeshConfig, Problem};
+use api::{MeshConfig, Parsed, Problem};
 use runtime::{TaskError, Tasks};
 
+use super::memory::Memory;
 use super::reconcile::{Reconciler, file_problem};
 use super::scan::{self, Content, Fingerprint, Identity, Obstacle, Scan};
 use super::watch::TreeWatch;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub debounce: Duration,
     /// How often the directory is looked at without a hint: 2 s.
     pub rescan: Duration,
+    /// Folder for the last good version of every file; `None`: a restart forgets them.
+    pub memory: Option<PathBuf>,
 }
 
 impl Settings {
@@ -52,6 +55,7 @@ impl Settings {
             limits: scan::Limits::default(),
             debounce: Duration::from_millis(50),
             rescan: Duration::from_secs(2),
+            memory: None,
         }
     }
 }
@@ -83,6 +87,7 @@ pub struct Look {
 pub struct Directory {
     settings: Settings,
     reconciler: Reconciler,
+    memory: Memory,
     seen: BTreeMap<PathBuf, Seen>,
     root: Root,
     said: Vec<Reported>,
@@ -132,7 +137,8 @@ impl Directory {
     /// A directory that has not been looked at.
     pub fn new(settings: Settings) -> Directory {
         let reconciler = Reconciler::new(&settings.trust_domain);
-        Directory { settings, reconciler, seen: BTreeMap::new(), root: Root::New, said: Vec::new() }
+        let memory = Memory::new(settings.memory.clone());
+        Directory { settings, reconciler, memory, seen: BTreeMap::new(), root: Root::New, said: Vec::new() }
     }
 
     /// Looks at the directory once. `now` tells fresh files from settled ones.
@@ -141,6 +147,9 @@ impl Directory {
         let mut look = Look::default();
         if self.accept_root(&mut scan, &mut look) {
             look.whole = true;
+            if self.seen.is_empty() && scan.obstacles.is_empty() {
+                self.memory.retain(|path| scan.files.contains_key(path));
+            }
             self.take(&scan, now, &mut look);
         }
         let changes = self.reconciler.settle();
@@ -198,6 +207,7 @@ impl Directory {
             .collect();
         for path in gone {
             self.seen.remove(&path);
+            self.memory.forget(&path);
             if path == Path::new(MESH_FILE) {
                 self.reconciler.mesh_gone();
             } else {
@@ -232,17 +242,19 @@ impl Directory {
                     return;
                 }
                 let hash = Some(sha256(&bytes));
-                let same = self.seen.get(path).is_some_and(|seen| seen.hash == hash);
-                self.seen.insert(path.to_owned(), Seen { fingerprint, hash, fresh });
-                if !same {
-                    self.read(path, &name, &bytes);
+                let before = self.seen.insert(path.to_owned(), Seen { fingerprint, hash, fresh });
+                if before.as_ref().is_none_or(|seen| seen.hash != hash) {
+                    self.read(path, &name, &bytes, before.is_none());
                 }
             }
         }
     }
 
     fn refuse(&mut self, path: &Path, fingerprint: Fingerprint, problem: Problem) {
-        self.seen.insert(path.to_owned(), Seen { fingerprint, hash: None, fresh: false });
+        let new = self.seen.insert(path.to_owned(), Seen { fingerprint, hash: None, fresh: false }).is_none();
+        if new {
+            self.recall(path, &problem.file.clone());
+        }
         if path == Path::new(MESH_FILE) {
             self.reconciler.mesh(None, vec![problem]);
         } else {
@@ -250,10 +262,29 @@ impl Directory {
         }
     }
 
-    fn read(&mut self, path: &Path, name: &str, bytes: &[u8]) {
+    /// Takes a file that was read; `new`: for the first time since the start.
+    fn read(&mut self, path: &Path, name: &str, bytes: &[u8], new: bool) {
+        let parsed = self.parse(path, name, bytes);
+        if !parsed.has_errors() {
+            self.memory.keep(path, bytes);
+        } else if new {
+            self.recall(path, name);
+        }
+        self.reconcile(path, parsed);
+    }
+
+    /// Puts the last good version of an earlier run in place of nothing.
+    fn recall(&mut self, path: &Path, name: &str) {
+        if let Some(bytes) = self.memory.recall(path) {
+            let parsed = self.parse(path, name, &bytes);
+            self.reconcile(path, parsed);
+        }
+    }
+
+    fn parse(&self, path: &Path, name: &str, bytes: &[u8]) -> FileContent {
         if path == Path::new(MESH_FILE) {
             let (config, problems) = api::parse_mesh_config(name, bytes);
-            return self.reconciler.mesh(config, problems);
+            return FileContent::Mesh(config, problems);
         }
         let mut parts = path.components();
         let first = parts.next().and_then(|part| part.as_os_str().to_str());
@@ -261,7 +292,14 @@ impl Directory {
             (Some(folder), Some(_)) => folder,
             _ => &self.settings.default_namespace,
         };
-        self.reconciler.parsed(path, api::parse(name, bytes, namespace));
+        FileContent::Resources(api::parse(name, bytes, namespace))
+    }
+
+    fn reconcile(&mut self, path: &Path, content: FileContent) {
+        match content {
+            FileContent::Mesh(config, problems) => self.reconciler.mesh(config, problems),
+            FileContent::Resources(parsed) => self.reconciler.parsed(path, parsed),
+        }
     }
 
     fn report(&self, obstacle: &Obstacle) -> Reported {
@@ -270,6 +308,21 @@ impl Directory {
         let has_good = self.reconciler.has_good_below(&obstacle.path);
         let effect = Some(if has_good { Effect::LastGood } else { Effect::Nothing });
         Reported { problem: file_problem(name, obstacle.reason.clone()), effect }
+    }
+}
+
+/// What a file says.
+enum FileContent {
+    Mesh(Option<MeshConfig>, Vec<Problem>),
+    Resources(Parsed),
+}
+
+impl FileContent {
+    fn has_errors(&self) -> bool {
+        match self {
+            FileContent::Mesh(config, _) => config.is_none(),
+            FileContent::Resources(parsed) => parsed.has_errors(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where resources come from. Every source speaks the same verbs to the store: apply, delete, synced.
 
 pub mod directory;
+pub mod memory;
 pub mod reconcile;
 pub mod scan;
 pub mod watch;

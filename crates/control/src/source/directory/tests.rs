@@ -216,6 +216,29 @@ fn settings_are_read_before_the_start() {
     assert!(read_mesh(&root).unwrap_err().contains("mesh.yaml:1:1"));
 }
 
+#[test]
+fn a_restart_remembers_what_a_broken_file_gave() {
+    let mut f = fixture();
+    f.directory.settings.memory = Some(f.base.path().join("last-good"));
+    let restart = |f: &mut Fixture| f.directory = Directory::new(f.directory.settings.clone());
+    restart(&mut f);
+    let both = service("a", 80) + "---\n" + &service("b", 80);
+    f.write("production/a.yaml", &both);
+    f.write("production/gone.yaml", &service("c", 80));
+    assert_eq!(f.look().0.len(), 3);
+    f.write("production/a.yaml", &(service("a", 80).replace("port:", "prt:") + "---\n" + &service("b", 81)));
+    fs::remove_file(f.path("production/gone.yaml")).unwrap();
+    restart(&mut f);
+    let (changes, said) = f.look();
+    assert_eq!(changes, ["apply Service/production/a", "apply Service/production/b"]);
+    assert!(said.len() == 1 && said[0].ends_with("(the last good version keeps serving)"), "{said:?}");
+    assert!(!f.base.path().join("last-good/production/gone.yaml").exists());
+    // Without a memory the broken one does not serve: the twin that shows what the memory is for.
+    f.directory.settings.memory = None;
+    restart(&mut f);
+    assert_eq!(f.look().0, ["apply Service/production/b"]);
+}
+
 #[derive(Default)]
 struct Recorder {
     updates: Mutex<Vec<Update>>,
