@@ -136,7 +136,8 @@ pub fn written_rule<'w>(world: &'w World, client: &str, labels: &Labels, host: &
                     Some(selector) => own && selector.selects(labels),
                     None => {
                         let export_to = or_default(&rule.spec.export_to, default.clone());
-                        exported(&export_to, namespace, client)
+                        let own_default = own && rule.spec.export_to.is_empty();
+                        (own_default || exported(&export_to, namespace, client))
                             && (!private_only || !export_to.contains(&"*"))
                     }
                 }

@@ -113,14 +113,17 @@ fn rules_are_looked_for_in_the_clients_namespace_then_the_services_then_the_root
 #[test]
 fn of_the_meshs_default_for_rules_only_all_and_own_are_honoured() {
     let owner = rule("production", "owner", PAYMENT, "  subsets: [{name: v1}]\n");
-    let with_default = |entry: &str| {
+    let with_default = |entry: &str, client: &str| {
         let mesh =
             MeshConfig { default_destination_rule_export_to: vec![entry.to_owned()], ..Default::default() };
-        rules(&world(&[MESH, &owner]).with(&[Change::Mesh(mesh.into())]), "other")
+        rules(&world(&[MESH, &owner]).with(&[Change::Mesh(mesh.into())]), client)
     };
-    assert_eq!(with_default("*"), ["owner"]);
-    assert!(with_default(".").is_empty());
-    assert!(with_default("other").is_empty());
+    assert_eq!(with_default("*", "other"), ["owner"]);
+    assert!(with_default(".", "other").is_empty());
+    assert!(with_default("other", "other").is_empty());
+    for entry in ["*", ".", "other"] {
+        assert_eq!(with_default(entry, "production"), ["owner"], "a namespace sees its own rules");
+    }
 }
 
 #[test]
