@@ -10,12 +10,6 @@ pub use ipnet::IpNet as CidrRange;
 pub struct RbacFilter {
     /// Enforced rules; `None` allows everything.
     pub rules: Option<RbacRules>,
-    /// Rules that are only counted.
-    pub shadow_rules: Option<RbacRules>,
-    /// Prefix of the counters of `rules`; may be empty.
-    pub rules_stat_prefix: Arc<str>,
-    /// Prefix of the counters of `shadow_rules`; may be empty.
-    pub shadow_rules_stat_prefix: Arc<str>,
 }
 
 /// Policies and what a match of one of them means.

@@ -68,7 +68,7 @@ pub struct Route {
 pub struct RouteMatch {
     /// Condition on the path.
     pub path: PathMatch,
-    /// Whether ASCII case counts in the path (not for regular expressions).
+    /// Whether ASCII case counts in the path (not for regular expressions). If not, the path's text is in lower case.
     pub case_sensitive: bool,
     /// Conditions on headers.
     pub headers: Vec<HeaderMatcher>,
@@ -121,8 +121,6 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// Overrides the connection manager's stream idle timeout; `Some(None)`: no limit.
     pub idle_timeout: Option<Option<Duration>>,
-    /// Overrides the connection manager's stream duration; `Some(None)`: no limit.
-    pub max_stream_duration: Option<Option<Duration>>,
     /// Upgrades that override the connection manager's.
     pub upgrades: Vec<Upgrade>,
 }

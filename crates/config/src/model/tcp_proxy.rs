@@ -13,8 +13,6 @@ pub struct TcpProxy {
     pub cluster: TcpCluster,
     /// A connection without bytes in both directions for so long is closed (Envoy's default 1 h); `None`: never.
     pub idle_timeout: Option<Duration>,
-    /// A connection is closed after so long; `None`: never.
-    pub max_downstream_connection_duration: Option<Duration>,
     /// Attempts to connect upstream, at least 1.
     pub max_connect_attempts: u32,
     /// Written when the connection ends.

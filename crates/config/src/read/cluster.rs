@@ -1,0 +1,272 @@
+//! `envoy.config.cluster.v3.Cluster`.
+
+use super::cluster_balancing::{read_common_lb, read_lb_policy};
+use super::cluster_discovery::read_discovery;
+use super::metadata::read_metadata;
+use super::name::required_name;
+use super::transport_socket::read_upstream_socket;
+use super::upstream_http::{Deprecated, read_upstream_http};
+use super::value::read_struct;
+use crate::context::{Context, Result, number, refuse, report};
+use crate::model::{Cluster, TcpKeepalive, TransportSocketMatch, Value};
+use protos::envoy::envoy::config::cluster::v3 as pb;
+use protos::envoy::envoy::config::core::v3 as core;
+use std::time::Duration;
+
+/// Envoy's default of `connect_timeout`.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Reads a cluster. `xds`: it is the xDS server's own, which may speak HTTP/2.
+pub fn read_cluster(cx: &mut Context, message: &pb::Cluster, xds: bool) -> Result<Cluster> {
+    let pb::Cluster {
+        transport_socket_matches,
+        transport_socket_matcher,
+        name,
+        alt_stat_name,
+        stats_matcher,
+        eds_cluster_config,
+        connect_timeout,
+        per_connection_buffer_limit_bytes,
+        per_connection_buffer_high_watermark_timeout,
+        lb_policy,
+        load_assignment,
+        health_checks,
+        max_requests_per_connection,
+        circuit_breakers,
+        upstream_http_protocol_options,
+        common_http_protocol_options,
+        http_protocol_options,
+        http2_protocol_options,
+        typed_extension_protocol_options,
+        dns_refresh_rate,
+        dns_jitter,
+        dns_failure_refresh_rate,
+        respect_dns_ttl,
+        dns_lookup_family,
+        dns_resolvers,
+        use_tcp_for_dns_lookups,
+        dns_resolution_config,
+        typed_dns_resolver_config,
+        wait_for_warm_on_init,
+        outlier_detection,
+        cleanup_interval,
+        upstream_bind_config,
+        lb_subset_config,
+        common_lb_config,
+        transport_socket,
+        metadata,
+        protocol_selection,
+        upstream_connection_options,
+        close_connections_on_host_health_failure,
+        ignore_health_on_host_removal,
+        filters,
+        load_balancing_policy,
+        lrs_server,
+        lrs_report_endpoint_metrics,
+        track_timeout_budgets,
+        upstream_config,
+        track_cluster_stats,
+        preconnect_policy,
+        connection_pool_per_downstream_connection,
+        queuing_policies,
+        cluster_discovery_type,
+        lb_config,
+    } = message;
+    refuse!(cx, "is not supported: use transport_socket_matches"; transport_socket_matcher);
+    refuse!(cx, "the system's resolver is the only one"; dns_resolvers, dns_resolution_config, typed_dns_resolver_config);
+    refuse!(cx, "the source address cannot be chosen yet"; upstream_bind_config);
+    refuse!(cx, "subsets by metadata are not supported: write one cluster for each subset"; lb_subset_config);
+    refuse!(cx, "upstream extensions are not supported"; filters, upstream_config);
+    refuse!(cx, "is not supported: use lb_policy"; load_balancing_policy);
+    refuse!(cx, "connections are shared between clients"; connection_pool_per_downstream_connection);
+    report!(cx, "circuit breaking does not act yet"; circuit_breakers);
+    report!(cx, "ejection does not act yet"; outlier_detection);
+    report!(cx, "health is what the control plane says"; health_checks,
+        close_connections_on_host_health_failure, ignore_health_on_host_removal);
+    report!(cx, "metrics are named after the cluster"; alt_stat_name, stats_matcher, track_cluster_stats, track_timeout_budgets);
+    report!(cx, "buffers are bounded by themselves";
+        per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout);
+    report!(cx, "the system's resolver decides"; dns_jitter, dns_failure_refresh_rate, respect_dns_ttl,
+        dns_lookup_family, use_tcp_for_dns_lookups);
+    report!(cx, "a cluster serves as soon as its endpoints are known"; wait_for_warm_on_init);
+    report!(cx, "there is nothing to clean up"; cleanup_interval);
+    report!(cx, "the protocol of the options is spoken"; protocol_selection);
+    report!(cx, "load is not reported"; lrs_server, lrs_report_endpoint_metrics);
+    report!(cx, "connections are opened when they are needed"; preconnect_policy, queuing_policies);
+    read_common_lb(cx, common_lb_config)?;
+    let old = Deprecated {
+        common: common_http_protocol_options,
+        upstream: upstream_http_protocol_options,
+        http1: http_protocol_options,
+        http2: http2_protocol_options,
+    };
+    let mut http = read_upstream_http(cx, typed_extension_protocol_options, &old, xds)?;
+    if let Some(count) = number(max_requests_per_connection).filter(|count| *count > 0) {
+        http.max_requests_per_connection.get_or_insert(count);
+    }
+    let connect_timeout = cx.duration("connect_timeout", connect_timeout)?.unwrap_or(CONNECT);
+    if connect_timeout.is_zero() {
+        return Err(cx.refused_field("connect_timeout", "is 0: no connection could be made"));
+    }
+    let discovery =
+        read_discovery(cx, cluster_discovery_type, eds_cluster_config, load_assignment, dns_refresh_rate)?;
+    Ok(Cluster {
+        name: required_name(cx, "name", name)?,
+        discovery,
+        lb_policy: read_lb_policy(cx, *lb_policy, lb_config)?,
+        connect_timeout,
+        transport_socket: read_upstream_socket(cx, transport_socket)?,
+        transport_socket_matches: cx.list(
+            "transport_socket_matches",
+            transport_socket_matches,
+            64,
+            read_match,
+        )?,
+        http,
+        tcp_keepalive: read_connection_options(cx, upstream_connection_options)?,
+        metadata: read_metadata(cx, metadata, &["istio", "tulle"])?,
+    })
+}
+
+fn read_match(cx: &mut Context, message: &pb::cluster::TransportSocketMatch) -> Result<TransportSocketMatch> {
+    let pb::cluster::TransportSocketMatch { name, r#match: labels, transport_socket } = message;
+    let name = required_name(cx, "name", name)?;
+    let mut read = std::collections::BTreeMap::new();
+    if let Some(labels) = labels {
+        cx.field("match", |cx| {
+            for (key, value) in read_struct(cx, labels)? {
+                match value {
+                    Value::String(text) => read.insert(key, text),
+                    // Left out, the match would take endpoints that it does not mean.
+                    _ => {
+                        return Err(
+                            cx.entry("fields", &key, |cx| cx.refused("only text values are supported"))
+                        );
+                    }
+                };
+            }
+            Ok(())
+        })?;
+    }
+    cx.required("transport_socket", transport_socket)?;
+    Ok(TransportSocketMatch { name, labels: read, socket: read_upstream_socket(cx, transport_socket)? })
+}
+
+fn read_connection_options(
+    cx: &mut Context,
+    message: &Option<pb::UpstreamConnectionOptions>,
+) -> Result<Option<TcpKeepalive>> {
+    let Some(message) = message else { return Ok(None) };
+    cx.field("upstream_connection_options", |cx| {
+        let pb::UpstreamConnectionOptions {
+            tcp_keepalive,
+            set_local_interface_name_on_upstream_connections,
+            happy_eyeballs_config,
+        } = message;
+        report!(cx, "nothing reads it"; set_local_interface_name_on_upstream_connections);
+        report!(cx, "addresses are tried in order"; happy_eyeballs_config);
+        let Some(core::TcpKeepalive { keepalive_probes, keepalive_time, keepalive_interval }) = tcp_keepalive
+        else {
+            return Ok(None);
+        };
+        let seconds =
+            |value: &Option<_>| number(value).filter(|s| *s > 0).map(|s| Duration::from_secs(s.into()));
+        let probes = number(keepalive_probes).filter(|probes| *probes > 0);
+        Ok(Some(TcpKeepalive {
+            probes,
+            time: seconds(keepalive_time),
+            interval: seconds(keepalive_interval),
+        }))
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::{Discovery, LbPolicy, TransportSocket};
+    use protos::envoy::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+    use protos::envoy::google::protobuf::{Struct, Value as PbValue, value::Kind};
+
+    /// An EDS cluster.
+    pub fn eds(name: &str) -> pb::Cluster {
+        let specifier = Some(core::config_source::ConfigSourceSpecifier::Ads(Default::default()));
+        let source = core::ConfigSource { config_source_specifier: specifier, ..Default::default() };
+        pb::Cluster {
+            name: name.into(),
+            lb_policy: 1,
+            cluster_discovery_type: Some(pb::cluster::ClusterDiscoveryType::Type(3)),
+            eds_cluster_config: Some(pb::cluster::EdsClusterConfig {
+                eds_config: Some(source),
+                service_name: name.into(),
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn read(change: impl FnOnce(&mut pb::Cluster)) -> Result<crate::Read<Cluster>> {
+        let mut message = eds("outbound|8080|stable|payment");
+        change(&mut message);
+        Context::read(|cx| read_cluster(cx, &message, false))
+    }
+
+    fn tls_match() -> pb::cluster::TransportSocketMatch {
+        let context = UpstreamTlsContext {
+            common_tls_context: Some(crate::read::downstream_tls::tests::mesh()),
+            ..Default::default()
+        };
+        let config = core::transport_socket::ConfigType::TypedConfig(protos::any::pack(&context));
+        let socket =
+            core::TransportSocket { name: "envoy.transport_sockets.tls".into(), config_type: Some(config) };
+        let istio = PbValue { kind: Some(Kind::StringValue("istio".into())) };
+        pb::cluster::TransportSocketMatch {
+            name: "tlsMode-istio".into(),
+            r#match: Some(Struct { fields: [("tlsMode".to_owned(), istio)].into() }),
+            transport_socket: Some(socket),
+        }
+    }
+
+    #[test]
+    fn reads_an_eds_cluster_with_matches() {
+        let read = read(|message| message.transport_socket_matches = vec![tls_match()]).unwrap().value;
+        assert_eq!(read.discovery, Discovery::Eds { service_name: "outbound|8080|stable|payment".into() });
+        assert_eq!(read.lb_policy, LbPolicy::LeastRequest { choices: 2 });
+        assert_eq!(read.connect_timeout, CONNECT);
+        let mesh = [("tlsMode".into(), "istio".into())].into();
+        assert!(matches!(read.transport_socket_for(&mesh), TransportSocket::Tls(_)));
+        assert_eq!(*read.transport_socket_for(&Default::default()), TransportSocket::RawBuffer);
+    }
+
+    #[test]
+    fn reports_breakers_and_ejection() {
+        let read = read(|message| {
+            message.circuit_breakers = Some(Default::default());
+            message.outlier_detection = Some(Default::default());
+        });
+        let paths: Vec<_> = read.unwrap().notes.into_iter().map(|note| note.path).collect();
+        assert_eq!(paths, ["circuit_breakers", "outlier_detection"]);
+    }
+
+    #[test]
+    fn refuses_what_would_go_elsewhere() {
+        assert_eq!(read(|message| message.lb_policy = 2).unwrap_err().path, "lb_policy");
+        assert_eq!(read(|message| message.eds_cluster_config = None).unwrap_err().path, "eds_cluster_config");
+        let subset = read(|message| message.lb_subset_config = Some(Default::default()));
+        assert_eq!(subset.unwrap_err().path, "lb_subset_config");
+        let number = read(|message| {
+            let mut odd = tls_match();
+            let value = PbValue { kind: Some(Kind::NumberValue(1.0)) };
+            odd.r#match = Some(Struct { fields: [("tlsMode".to_owned(), value)].into() });
+            message.transport_socket_matches = vec![odd];
+        });
+        assert_eq!(number.unwrap_err().path, "transport_socket_matches[0].match.fields[\"tlsMode\"]");
+    }
+
+    #[test]
+    fn only_the_xds_cluster_speaks_http2() {
+        let mut message = eds("xds-grpc");
+        message.http2_protocol_options = Some(Default::default());
+        let read = |xds| Context::read(|cx| read_cluster(cx, &message, xds));
+        assert_eq!(read(false).unwrap_err().path, "http2_protocol_options");
+        assert_eq!(read(true).unwrap().value.http.protocol, crate::model::HttpProtocol::Http2);
+    }
+}
