@@ -41,7 +41,7 @@ const WORKLOAD_ENTRY: Table = &[
     ("spec.address", Acts),
     ("spec.ports.*", Acts),
     ("spec.labels.*", Acts),
-    ("spec.locality", Acts),
+    ("spec.locality", Passed),
     ("spec.weight", Acts),
     ("spec.serviceAccount", Acts),
 ];
@@ -161,6 +161,8 @@ const MESH_CONFIG: Table = &[
     ("rootNamespace", Acts),
     ("proxyHttpPort", Acts),
     ("connectTimeout", Acts),
+    ("tcpKeepalive.*", Acts),
+    ("verifyCertificateAtClient", Acts),
     ("accessLogFile", Acts),
     ("accessLogFormat", Acts),
     ("enableAutoMtls", Acts),
@@ -202,15 +204,15 @@ pub fn patterns(kind: Kind) -> Vec<(String, State)> {
 pub fn not_acting(object: &Object) -> Vec<Problem> {
     let (kind, meta, origin) = (object.kind(), object.meta(), object.origin());
     let mut report = Report::new(kind.as_str(), &meta.namespace, &meta.name, origin);
-    let says = match kind {
+    let says = |field: &str| match kind {
         Kind::Service => Says { level: Level::Info, message: "the mesh does not read this field" },
-        Kind::AuthorizationPolicy => Says {
+        Kind::AuthorizationPolicy if field.starts_with("spec.rules") => Says {
             level: Level::Warning,
             message: "accepted, not evaluated yet: an ALLOW block with it matches nothing, and a DENY rule counts it as met",
         },
-        _ => Says { level: Level::Warning, message: "accepted, not acting yet" },
+        _ => NOT_YET,
     };
-    collect(origin, &patterns(kind), &says, &mut report, |path| {
+    collect(origin, &patterns(kind), says, &mut report, |path| {
         path.starts_with("spec.") || (path.starts_with("metadata.annotations[") && path.contains("istio.io/"))
     });
     report.into_problems()
@@ -219,13 +221,7 @@ pub fn not_acting(object: &Object) -> Vec<Problem> {
 /// As [`not_acting`], for the settings of the mesh.
 pub(crate) fn mesh_config(origin: &Origin, report: &mut Report<'_>) {
     let patterns: Vec<_> = MESH_CONFIG.iter().map(|(pattern, state)| (pattern.to_string(), *state)).collect();
-    collect(
-        origin,
-        &patterns,
-        &Says { level: Level::Warning, message: "accepted, not acting yet" },
-        report,
-        |_| true,
-    );
+    collect(origin, &patterns, |_| NOT_YET, report, |_| true);
 }
 
 /// What is said of a field that no pattern names.
@@ -234,10 +230,13 @@ struct Says {
     message: &'static str,
 }
 
+/// What is said of most fields.
+const NOT_YET: Says = Says { level: Level::Warning, message: "accepted, not acting yet" };
+
 fn collect(
     origin: &Origin,
     patterns: &[(String, State)],
-    says: &Says,
+    says: impl Fn(&str) -> Says,
     report: &mut Report<'_>,
     concerns: impl Fn(&str) -> bool,
 ) {
@@ -257,7 +256,10 @@ fn collect(
                 let message = "accepted and passed to the proxies, where it does not act yet".to_string();
                 report.add_at(Level::Warning, field, at, message, None);
             }
-            Found::Nothing => report.add_at(says.level, field, at, says.message.to_string(), None),
+            Found::Nothing => {
+                let says = says(field);
+                report.add_at(says.level, field, at, says.message.to_string(), None);
+            }
         }
         reported = Some(field);
     }

@@ -36,7 +36,7 @@ pub fn read(node: &Node, place: &Place<'_>, found: &mut Collector) {
     }
 }
 
-/// The items, when this is a `List` of `v1`.
+/// The items, when this is a `List` of `v1`. One without items is no list, and refused further on.
 fn list_items(node: &Node) -> Option<&[Node]> {
     if text(node.get("kind")?)? != "List" || text(node.get("apiVersion")?)? != "v1" {
         return None;
@@ -76,6 +76,14 @@ fn read_resource(node: &Node, place: &Place<'_>, found: &mut Collector) {
     let Some(version) = node.get("apiVersion").and_then(text) else {
         return refuse(found, node.at, "the resource has no apiVersion", "add apiVersion:");
     };
+    if kind == "List" && version == "v1" {
+        return refuse(
+            found,
+            node.at,
+            "this List has no items, or stands inside of another",
+            "give it a list of items",
+        );
+    }
     let head = Head::new(node, place, kind, version);
     match head.recognise() {
         Ok(kind) => head.read(kind, found),

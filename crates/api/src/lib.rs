@@ -1,7 +1,13 @@
 //! Istio and core Kubernetes resources as typed Rust values: parse with positions, validate, report what does not act.
 //!
-//! Pure: no IO, no clock, no tokio. Input is distrusted and bounded. Entry points: [`parse()`] for resources,
-//! [`parse_mesh_config()`] for the mesh's settings.
+//! Pure: no IO, no clock, no tokio. Input is distrusted and bounded ([`limits`]).
+//!
+//! Entry points: [`parse()`] for the resources of a file, [`parse_mesh_config()`] for the settings of the mesh,
+//! [`acting::not_acting()`] for the fields of a resource that are accepted and do not act yet, [`Origin::position()`] for
+//! the line of a field, [`duplicate()`] for two files that name the same resource.
+//!
+//! A file goes through: bytes → text (`parse`) → trees with places (`tree`) → which kind (`document`) → typed values
+//! (`decode`, `kinds`) → Istio's rules (`validate`) → [`Object`]s and [`Problem`]s (`collector`).
 
 pub mod acting;
 mod collector;

@@ -34,20 +34,34 @@ impl Path<'_> {
     }
 }
 
-/// Appends a key: `.key`, or `["key"]` when it holds other characters than letters, digits, `_` and `-`.
+/// Bytes of a key that are shown; a longer one is cut, so that no path grows with hostile keys.
+const LONGEST_KEY: usize = 128;
+
+/// Appends a key: `.key`, or `["key"]` when it holds other characters than letters, digits, `_` and `-`. Control
+/// characters are escaped and long keys cut: a path is shown to people.
 pub fn push_key(path: &mut String, key: &str) {
-    let plain = !key.is_empty()
-        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    if plain {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if !key.is_empty() && key.len() <= LONGEST_KEY && key.bytes().all(plain) {
         if !path.is_empty() {
             path.push('.');
         }
         path.push_str(key);
-    } else {
-        path.push_str("[\"");
-        path.push_str(key);
-        path.push_str("\"]");
+        return;
     }
+    path.push_str("[\"");
+    let end = path.len() + LONGEST_KEY;
+    for character in key.chars() {
+        if path.len() >= end {
+            path.push('…');
+            break;
+        }
+        if character.is_control() {
+            path.extend(character.escape_default());
+        } else {
+            path.push(character);
+        }
+    }
+    path.push_str("\"]");
 }
 
 /// Appends `[index]`.
@@ -116,6 +130,8 @@ mod tests {
         assert_eq!(parts("spec.http[12].route[0].weight"), ["spec", "http", "[]", "route", "[]", "weight"]);
         assert_eq!(parent("spec.http[1]"), Some("spec.http"));
         assert_eq!(parent("spec"), None);
+        assert_eq!(key("a", "x\u{1b}y"), "a[\"x\\u{1b}y\"]");
+        assert!(key("a", &"k".repeat(1_000_000)).len() < 150);
         assert_eq!(parent(&name.render()), Some("metadata.labels"));
     }
 }

@@ -3,6 +3,7 @@
 use crate::limits;
 use crate::origin::{Origin, Position};
 use crate::problem::{Level, Problem};
+use crate::text::printable;
 
 /// The problems of one resource.
 #[derive(Debug)]
@@ -56,9 +57,9 @@ impl<'a> Report<'a> {
         }
         self.problems.push(Problem {
             level,
-            kind: self.kind.to_string(),
-            namespace: self.namespace.to_string(),
-            name: self.name.to_string(),
+            kind: printable(self.kind),
+            namespace: printable(self.namespace),
+            name: printable(self.name),
             file: self.origin.file().to_string(),
             line: at.0,
             column: at.1,

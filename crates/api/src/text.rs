@@ -20,6 +20,21 @@ pub fn quote(text: &str) -> String {
     shown
 }
 
+/// A name for a message: cut when it is longer than any valid one, control characters escaped.
+pub fn printable(name: &str) -> String {
+    const LONGEST: usize = 253;
+    if name.len() <= LONGEST && !name.contains(char::is_control) {
+        return name.to_string();
+    }
+    let kept = name.chars().take(LONGEST);
+    kept.flat_map(|character| {
+        let escaped = character.is_control().then(|| character.escape_default());
+        let plain = (!character.is_control()).then_some(character);
+        escaped.into_iter().flatten().chain(plain)
+    })
+    .collect()
+}
+
 /// The one of `known` that `written` was probably meant to be.
 pub fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if written.is_empty() || written.len() > 64 {
@@ -72,5 +87,8 @@ mod tests {
     fn quotes_are_short_and_printable() {
         assert_eq!(quote("a\u{1b}[31m"), "\"a\\u{1b}[31m\"");
         assert!(quote(&"x".repeat(10_000)).chars().count() < 90);
+        assert_eq!(printable("a\u{1b}b"), "a\\u{1b}b");
+        assert_eq!(printable("payment-service"), "payment-service");
+        assert_eq!(printable(&"x".repeat(10_000)).len(), 253);
     }
 }

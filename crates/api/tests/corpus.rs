@@ -1,4 +1,4 @@
-//! Real Istio configuration from outside the project: what upstream accepts is accepted, what it rejects is rejected.
+//! Real configuration: the project's own examples, and Istio's from outside the project: what upstream accepts is accepted, what it rejects is rejected.
 //! Where the corpus is absent the tests pass and say so.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
@@ -69,6 +69,23 @@ fn kind_of(document: &str) -> Option<Kind> {
 fn errors(parsed: &Parsed) -> Vec<String> {
     let errors = parsed.problems.iter().filter(|problem| problem.level == Level::Error);
     errors.map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_examples_of_the_project_are_accepted() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut found = Vec::new();
+    files(&examples, &mut found);
+    for file in &found {
+        let (name, bytes) = (file.display().to_string(), std::fs::read(file).expect("a file"));
+        let problems = if name.ends_with("/mesh.yaml") {
+            api::parse_mesh_config(&name, &bytes).1
+        } else {
+            api::parse(&name, &bytes, "default").problems
+        };
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+    assert!(!found.is_empty());
 }
 
 #[test]

@@ -211,6 +211,8 @@ fn json_and_lists_are_read() {
         "list.json:5:90: error: Service/default/b: spec.ports[0].prot: unknown field \"prot\"; did you mean \"port\"?"
     );
     assert_eq!(parsed.objects[0].origin().position("spec.ports[0].port"), Some((3, 66)));
+    assert!(shown("apiVersion: v1\nkind: List\nitem: []\n")[0].contains("this List has no items"));
+    assert_eq!(shown("apiVersion: v1\nkind: List\nitems: []\n"), Vec::<String>::new());
 }
 
 #[test]
