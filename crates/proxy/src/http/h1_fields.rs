@@ -48,7 +48,7 @@ impl Fields {
             let value = if field.value.is_empty() { Bytes::new() } else { head.slice_ref(field.value) };
             fields.take(head, name, value)?;
         }
-        fields.connection.strip(&mut fields.headers);
+        fields.connection.strip(&mut fields.headers)?;
         Ok(fields)
     }
 

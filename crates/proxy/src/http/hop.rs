@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::headers::Headers;
+use super::refusal::Refusal;
 
 /// What `connection` and the version say about the connection itself.
 #[derive(Debug, Default)]
@@ -29,9 +30,15 @@ impl ConnectionFields {
     }
 
     /// Removes what the peer nominated as belonging to the connection, except the names that other hops rely on: a
-    /// caller must not be able to take from a request what a proxy added or a policy checks.
-    pub(crate) fn strip(&self, headers: &mut Headers) {
+    /// caller must not be able to take from a message what a proxy added or a policy checks. Names that only an attack
+    /// nominates are refused, as Envoy does.
+    pub(crate) fn strip(&self, headers: &mut Headers) -> Result<(), Refusal> {
         for option in self.options() {
+            if is_never_nominated(option) {
+                return Err(Refusal::Malformed(
+                    "connection nominates host, a pseudo-header or an x-forwarded field",
+                ));
+            }
             if option.is_empty() || option.eq_ignore_ascii_case(b"close") || is_protected(option) {
                 continue;
             }
@@ -39,7 +46,13 @@ impl ConnectionFields {
                 headers.remove(name);
             }
         }
+        Ok(())
     }
+}
+
+fn is_never_nominated(name: &[u8]) -> bool {
+    const NAMES: [&str; 4] = ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+    name.starts_with(b":") || NAMES.iter().any(|have| name.eq_ignore_ascii_case(have.as_bytes()))
 }
 
 /// Fields that never cross a hop, whether or not `connection` names them.
@@ -98,28 +111,39 @@ pub(crate) fn is_allowed_in_trailers(name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn nominating(values: &[&'static str], headers: &mut Headers) -> Result<(), Refusal> {
+        let mut fields = ConnectionFields::default();
+        values.iter().for_each(|value| fields.push(Bytes::from_static(value.as_bytes())));
+        fields.strip(headers)
+    }
+
     #[test]
     fn nominated_fields_go_and_protected_ones_stay() {
         let names = [
             "X-Mine",
-            "Host",
             "Authorization",
-            "X-Forwarded-Host",
+            "X-Forwarded-Client-Cert",
             "x-request-id",
             "X-Envoy-Peer-Metadata",
-            "Content-Length",
             "Other",
         ];
         let mut headers: Headers = names.iter().map(|name| (*name, "v")).collect();
-        let mut fields = ConnectionFields::default();
-        fields.push(Bytes::from_static(b"close, x-mine,host ,authorization"));
-        fields.push(Bytes::from_static(
-            b" x-forwarded-HOST,X-Request-ID, x-envoy-peer-metadata,, content-length",
-        ));
-        assert!(fields.has("close") && !fields.has("keep-alive"));
-        fields.strip(&mut headers);
+        let values = [
+            "close, x-mine ,authorization",
+            " x-forwarded-client-CERT,X-Request-ID, x-envoy-peer-metadata,,",
+        ];
+        nominating(&values, &mut headers).unwrap();
         assert!(!headers.contains("x-mine"));
         assert_eq!(headers.len(), names.len() - 1);
+    }
+
+    #[test]
+    fn what_only_an_attack_nominates_is_refused() {
+        for value in
+            ["host", "close, HOST", "x-forwarded-for", "X-Forwarded-Proto", ":path", "x-forwarded-host"]
+        {
+            assert!(nominating(&[value], &mut Headers::new()).is_err(), "{value}");
+        }
     }
 
     #[test]
