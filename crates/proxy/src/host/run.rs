@@ -71,7 +71,7 @@ pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String
         return Ok(());
     }
     let (senders, workers) = host.start_workers(&tasks)?;
-    let mut manager = Manager::new(senders, host.parts());
+    let mut manager = Manager::new(senders.clone(), host.parts());
     let listening = manager.listening();
     host.builder.builder.borrow_mut().publish();
     host.apply();
@@ -83,7 +83,8 @@ pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String
     host.start_tasks(&tasks, manager, &listening)?;
     let grace = Duration::from_secs(u64::from(host.options.drain_seconds));
     let result = supervisor.run(grace).await.map_err(|error| error.to_string());
-    // The manager is gone with its task, and with it the workers' commands: they end.
+    // Workers end with their last sender; before, they finish what runs.
+    drop(senders);
     for worker in workers {
         if !matches!(worker.join(), Ok(Ok(()))) {
             tracing::error!("a worker ended with an error");

@@ -13,6 +13,8 @@ pub mod limits;
 pub mod manager;
 pub mod options;
 pub mod prefixed;
+#[cfg(test)]
+mod tests;
 pub mod worker;
 
 pub use chain::Parts;

@@ -3,10 +3,16 @@
 //! Invariants: a snapshot is never changed, only replaced; a refused resource leaves the version before in use; what a
 //! push did not change is shared with the snapshot before.
 
+pub mod builder;
 pub mod kept;
+pub mod notes;
 pub mod references;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod warming;
 
+pub use builder::{Builder, Checks, Stream};
 pub use kept::Kept;
+pub use notes::Notes;
 pub use snapshot::{Live, Named, Snapshot};

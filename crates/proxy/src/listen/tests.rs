@@ -1,0 +1,206 @@
+//! Sockets through changes of the configuration: forwarding to upstreams that say who they are.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::model::{
+    Address, Direction, FilterChain, FilterChainMatch, Listener, NetworkFilter, TcpCluster, TcpProxy,
+};
+use runtime::{Drain, Supervisor};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use super::chain::Parts;
+use super::{ConnectionLimit, Manager, Worker};
+use crate::filter::{self, Shared};
+use crate::route::LiveRouting;
+use crate::state::Snapshot;
+use crate::tcp::Forwarder;
+use crate::upstream::testing::{assignment, cluster, endpoint, environment};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// An upstream that answers each line with its name.
+async fn upstream(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::task::spawn_local(async move {
+                let mut byte = [0];
+                while stream.read_exact(&mut byte).await.is_ok() {
+                    stream.write_all(name.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A listener that forwards to a cluster.
+fn listener(address: SocketAddr, to: &str, backlog: u32) -> Arc<Listener> {
+    let proxy = TcpProxy {
+        stat_prefix: "test".into(),
+        cluster: TcpCluster::One(to.into()),
+        idle_timeout: None,
+        max_connect_attempts: 1,
+        access_log: Vec::new(),
+    };
+    Arc::new(Listener {
+        name: "in".into(),
+        address: Address::Socket(address),
+        bind_to_port: true,
+        direction: Direction::Inbound,
+        listener_filters: Vec::new(),
+        listener_filters_timeout: Some(LIMIT),
+        continue_on_listener_filters_timeout: false,
+        filter_chains: vec![FilterChain {
+            name: "".into(),
+            matcher: FilterChainMatch::default(),
+            tls: None,
+            transport_socket_connect_timeout: None,
+            filters: vec![NetworkFilter::Tcp(Arc::new(proxy))],
+        }],
+        default_filter_chain: None,
+        tcp_backlog_size: Some(backlog),
+    })
+}
+
+/// One worker and its manager.
+struct Bench {
+    manager: Manager,
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    _drain: Drain,
+    _supervisor: Supervisor,
+}
+
+impl Bench {
+    async fn new(limit: u64) -> Bench {
+        let environment = environment();
+        let secrets = environment.secrets.clone();
+        let registry = environment.registry.clone();
+        let routing = LiveRouting::new(environment);
+        let shared = Shared::new(&crate::filter::testing::node("payment"), registry, routing);
+        let mut snapshot = Snapshot::default();
+        for name in ["a", "b"] {
+            let at = upstream(name).await.to_string();
+            snapshot.clusters.insert(name.into(), Arc::new(cluster(name)));
+            snapshot.assignments.insert(name.into(), assignment(name, vec![endpoint(&at, 1)]));
+        }
+        assert_eq!(shared.routing.apply(&snapshot), []);
+        let (drain, watch) = Drain::new();
+        let supervisor = Supervisor::new(watch);
+        let (sender, commands) = mpsc::unbounded_channel();
+        let http = filter::Worker::new(&shared);
+        let worker = Rc::new(Worker {
+            tasks: supervisor.tasks(),
+            limit: ConnectionLimit::new(limit),
+            http: http.clone(),
+            tcp: Forwarder::new(http),
+        });
+        tokio::task::spawn_local(super::worker::run(worker, commands));
+        let manager = Manager::new(vec![sender], Parts { shared: shared.clone(), secrets });
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        Bench { manager, shared, address: free, _drain: drain, _supervisor: supervisor }
+    }
+
+    fn apply(&mut self, wanted: Option<Arc<Listener>>) {
+        let wanted = wanted.into_iter().map(|listener| (listener.name.clone(), listener));
+        assert!(self.manager.reconcile(&wanted.collect::<BTreeMap<_, _>>()), "{:?}", self.manager.listening().failures());
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+}
+
+async fn ask(stream: &mut TcpStream) -> std::io::Result<u8> {
+    stream.write_all(b"?").await?;
+    stream.read_u8().await
+}
+
+async fn on_local<F: Future>(test: F) -> F::Output {
+    LocalSet::new().run_until(test).await
+}
+
+#[tokio::test]
+async fn an_equal_chain_keeps_its_connections_and_a_changed_one_serves_new_ones() {
+    on_local(async {
+        let mut bench = Bench::new(100).await;
+        let address = bench.address;
+        bench.apply(Some(listener(address, "a", 100)));
+        let mut old = bench.connect().await;
+        assert_eq!(ask(&mut old).await.unwrap(), b'a');
+        let chain = |bench: &Bench| bench.manager.listening().list()[0].current().chains[0].clone();
+        let before = chain(&bench);
+
+        bench.apply(Some(listener(address, "a", 200)));
+        assert!(Arc::ptr_eq(&before, &chain(&bench)), "an equal chain was rebuilt");
+        bench.apply(Some(listener(address, "b", 200)));
+        assert!(before.drain().is_draining() && !chain(&bench).drain().is_draining());
+        let mut new = bench.connect().await;
+        assert_eq!(ask(&mut new).await.unwrap(), b'b');
+        assert_eq!(ask(&mut old).await.unwrap(), b'a', "the old connection was cut");
+        assert_eq!(bench.manager.listening().list()[0].counts.open(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_removed_listener_gives_its_port_back() {
+    on_local(async {
+        let mut bench = Bench::new(100).await;
+        bench.apply(Some(listener(bench.address, "a", 100)));
+        assert_eq!(ask(&mut bench.connect().await).await.unwrap(), b'a');
+        bench.apply(None);
+        assert!(bench.manager.listening().list().is_empty());
+        let freed = async {
+            while TcpStream::connect(bench.address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, freed).await.unwrap();
+        bench.apply(Some(listener(bench.address, "b", 100)));
+        assert_eq!(ask(&mut bench.connect().await).await.unwrap(), b'b');
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_taken_address_is_reported_and_tried_again() {
+    on_local(async {
+        let mut bench = Bench::new(100).await;
+        let other = std::net::TcpListener::bind(bench.address).unwrap();
+        let wanted: BTreeMap<_, _> = [("in".into(), listener(bench.address, "a", 100))].into();
+        assert!(!bench.manager.reconcile(&wanted));
+        let failures = bench.manager.listening().failures();
+        assert!(failures["in"].contains(&bench.address.to_string()), "{failures:?}");
+        drop(other);
+        assert!(bench.manager.reconcile(&wanted));
+        assert_eq!(ask(&mut bench.connect().await).await.unwrap(), b'a');
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_at_once() {
+    on_local(async {
+        let mut bench = Bench::new(1).await;
+        bench.apply(Some(listener(bench.address, "a", 100)));
+        let mut first = bench.connect().await;
+        assert_eq!(ask(&mut first).await.unwrap(), b'a');
+        let mut second = bench.connect().await;
+        assert!(ask(&mut second).await.is_err());
+        let bound = bench.manager.listening().list()[0].clone();
+        assert_eq!(bound.counts.overflow.load(std::sync::atomic::Ordering::Relaxed), 1);
+        assert_eq!(ask(&mut first).await.unwrap(), b'a');
+        assert!(!bench.shared.registry.merged_simple().is_empty());
+    })
+    .await;
+}
