@@ -15,7 +15,7 @@ use super::local_reply::LocalReply;
 use super::request_body::CountedBody;
 use super::response_body::RecordedBody;
 use super::response_headers::{self, Completion};
-use super::router::{Response, RouteTimer, Routed};
+use super::router::{Response, Routed};
 use super::worker::Worker;
 use super::{client_certificate, forwarded};
 use crate::http::{Body, Handler, Informational, LocalBoxFuture, RequestHead, ResponseHead};
@@ -129,9 +129,9 @@ impl ConnectionManager {
     }
 
     fn respond(&self, response: Response, mut exchange: Box<Exchange>) -> (ResponseHead, Body) {
-        let Response { mut head, body, timer } = response;
+        let Response { mut head, body, deadlines } = response;
         self.finish_head(&mut head, &mut exchange, false);
-        let body = RecordedBody::wrap(body, head.length, timer, exchange);
+        let body = RecordedBody::wrap(body, head.length, Some(deadlines), exchange);
         (head, body)
     }
 
@@ -150,7 +150,7 @@ impl ConnectionManager {
         }
         let (mut head, body) = reply.into_response(bodyless);
         self.finish_head(&mut head, &mut exchange, true);
-        let body = RecordedBody::wrap(body, head.length, RouteTimer::default(), exchange);
+        let body = RecordedBody::wrap(body, head.length, None, exchange);
         (head, body)
     }
 

@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod client_certificate;
 pub mod connection;
+pub mod deadlines;
 pub mod denial_log;
 pub mod exchange;
 pub mod forwarded;

@@ -14,6 +14,10 @@ pub struct Progress {
     pub bytes: Cell<u64>,
     /// When its end was read.
     pub end: Cell<Option<Instant>>,
+    /// When request or response last moved; kept only where an idle timeout asks.
+    pub moved: Cell<Option<Instant>>,
+    /// Somebody asks.
+    pub watched: Cell<bool>,
 }
 
 /// A body whose progress is watched.
@@ -39,6 +43,9 @@ impl BodyStream for CountedBody {
         match &polled {
             Poll::Ready(Some(Ok(Frame::Data(data)))) => {
                 self.progress.bytes.set(self.progress.bytes.get() + data.len() as u64);
+                if self.progress.watched.get() {
+                    self.progress.moved.set(Some(Instant::now()));
+                }
                 if self.inner.is_end() {
                     self.progress.end.set(Some(Instant::now()));
                 }

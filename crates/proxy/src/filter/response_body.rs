@@ -4,8 +4,8 @@ use std::task::{Context, Poll};
 
 use base::{Blame, Reason};
 
+use super::deadlines::{Deadlines, Passed};
 use super::exchange::{Exchange, grpc_status};
-use super::router::RouteTimer;
 use crate::http::{Body, BodyError, BodyLength, BodyStream, Frame};
 use crate::telemetry::ResponseFlags;
 use crate::telemetry::labels::Protocol;
@@ -14,13 +14,13 @@ use crate::telemetry::labels::Protocol;
 pub struct RecordedBody {
     inner: Body,
     expected: Option<u64>,
-    timer: RouteTimer,
+    deadlines: Option<Deadlines>,
     exchange: Option<Box<Exchange>>,
 }
 
 impl RecordedBody {
     /// Ties the body to its exchange; one that is empty has ended.
-    pub fn wrap(inner: Body, length: BodyLength, timer: RouteTimer, mut exchange: Box<Exchange>) -> Body {
+    pub fn wrap(inner: Body, length: BodyLength, deadlines: Option<Deadlines>, mut exchange: Box<Exchange>) -> Body {
         if inner.is_end() {
             exchange.end();
             return inner;
@@ -30,7 +30,7 @@ impl RecordedBody {
             BodyLength::None => Some(0),
             BodyLength::Unknown => None,
         };
-        Body::stream(Self { inner, expected, timer, exchange: Some(exchange) })
+        Body::stream(Self { inner, expected, deadlines, exchange: Some(exchange) })
     }
 
     fn finish(&mut self) {
@@ -39,17 +39,28 @@ impl RecordedBody {
         }
     }
 
-    fn fail(&mut self, error: &BodyError) {
+    fn fail(&mut self, flags: ResponseFlags, details: &'static str) {
         if let Some(exchange) = &mut self.exchange {
-            let details = match error.reason {
-                Reason::Timeout => "response_timeout",
-                Reason::UpstreamProtocol => "upstream_reset_after_response_started{protocol_error}",
-                Reason::UpstreamReset => "upstream_reset_after_response_started{connection_termination}",
-                _ => "downstream_request_body_error",
-            };
-            exchange.flag(ResponseFlags::of(error.reason), details);
+            exchange.flag(flags, details);
         }
         self.finish();
+    }
+
+    fn give_up(&mut self, passed: Passed) -> BodyError {
+        self.fail(passed.flags(), passed.details());
+        // Dropping it closes the upstream's connection.
+        self.inner = Body::empty();
+        BodyError::new(Blame::Upstream, Reason::Timeout, format!("a time limit passed: {}", passed.details()))
+    }
+}
+
+/// Why a body of the upstream broke off, Envoy's words.
+fn details(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Timeout => "response_timeout",
+        Reason::UpstreamProtocol => "upstream_reset_after_response_started{protocol_error}",
+        Reason::UpstreamReset => "upstream_reset_after_response_started{connection_termination}",
+        _ => "downstream_request_body_error",
     }
 }
 
@@ -60,6 +71,9 @@ impl BodyStream for RecordedBody {
             Poll::Ready(Some(Ok(Frame::Data(data)))) => {
                 if let Some(exchange) = &mut self.exchange {
                     exchange.record.response_body_bytes += data.len() as u64;
+                }
+                if let Some(deadlines) = &self.deadlines {
+                    deadlines.moved();
                 }
                 if self.inner.is_end() {
                     self.finish();
@@ -75,19 +89,12 @@ impl BodyStream for RecordedBody {
                 }
                 self.finish();
             }
-            Poll::Ready(Some(Err(error))) => {
-                let error = error.clone();
-                self.fail(&error);
-            }
+            Poll::Ready(Some(Err(error))) => self.fail(ResponseFlags::of(error.reason), details(error.reason)),
             Poll::Ready(None) => self.finish(),
             Poll::Pending => {
-                let request_ended = self.exchange.as_ref().is_none_or(|exchange| exchange.progress.end.get().is_some());
-                if self.timer.poll_passed(cx, request_ended).is_ready() {
-                    let error = BodyError::new(Blame::Upstream, Reason::Timeout, "the route's timeout passed");
-                    self.fail(&error);
-                    // Drops the upstream connection at once.
-                    self.inner = Body::empty();
-                    return Poll::Ready(Some(Err(error)));
+                let passed = self.deadlines.as_mut().map(|deadlines| deadlines.poll_passed(cx));
+                if let Some(Poll::Ready(passed)) = passed {
+                    return Poll::Ready(Some(Err(self.give_up(passed))));
                 }
             }
         }

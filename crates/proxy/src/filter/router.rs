@@ -1,13 +1,13 @@
 //! `envoy.filters.http.router`: does what the route says: answers itself, or sends the request to a cluster.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Instant;
 
-use config::model::{Forward, RouteAction, RouterFilter};
-use tokio::time::Sleep;
+use config::model::{Address, Forward, HostRewrite, RouteAction, RouterFilter};
 
+use super::deadlines::{Deadlines, Limits, Passed};
 use super::exchange::{Exchange, UpstreamFacts};
 use super::local_reply::LocalReply;
 use crate::http::{Body, Informational, RequestHead, ResponseHead, Scheme};
@@ -39,29 +39,8 @@ pub struct Response {
     pub head: ResponseHead,
     /// Body; polling it moves the rest of the upload.
     pub body: Body,
-    /// What is left of the route's timeout.
-    pub timer: RouteTimer,
-}
-
-/// The route's timeout: runs from the end of the request to the end of the response.
-#[derive(Debug, Default)]
-pub struct RouteTimer {
-    limit: Option<Duration>,
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl RouteTimer {
-    /// A timer that has not started; without a limit it never passes.
-    pub fn new(limit: Option<Duration>) -> Self {
-        Self { limit, sleep: None }
-    }
-
-    /// Ready when the time is over. Starts when the request has ended.
-    pub fn poll_passed(&mut self, cx: &mut Context<'_>, request_ended: bool) -> Poll<()> {
-        let Some(limit) = self.limit.filter(|_| request_ended) else { return Poll::Pending };
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        sleep.as_mut().poll(cx)
-    }
+    /// The times that it may still take.
+    pub deadlines: Deadlines,
 }
 
 impl Router {
@@ -120,8 +99,13 @@ impl Router {
         exchange.cluster = Some(cluster.clone());
         self.finish_request(head, forward, picked, chosen.weighted, exchange);
 
-        let mut timer = RouteTimer::new(forward.timeout);
-        let (progress, chain) = (exchange.progress.clone(), exchange.chain.clone());
+        let chain = exchange.chain.clone();
+        let limits = Limits {
+            route: forward.timeout,
+            idle: forward.idle_timeout.unwrap_or(chain.config.stream_idle_timeout),
+            duration: chain.config.max_stream_duration,
+        };
+        let mut deadlines = Deadlines::new(limits, exchange.record.begun, &exchange.progress);
         let counts_attempts = picked.virtual_host().is_some_and(|host| host.include_request_attempt_count);
         let mut sent_at = Instant::now();
         let outcome = {
@@ -129,6 +113,9 @@ impl Router {
                 sent_at = Instant::now();
                 if counts_attempts {
                     head.headers.set("x-envoy-attempt-count", attempt.number.to_string());
+                }
+                if let (HostRewrite::Auto, Address::Name { host, .. }) = (&forward.host_rewrite, &attempt.host.endpoint.address) {
+                    head.authority = bytes::Bytes::copy_from_slice(host.as_bytes());
                 }
                 note_attempt(exchange, attempt);
                 for filter in chain.filters() {
@@ -142,20 +129,24 @@ impl Router {
                 Call { worker: &worker.upstream, random: &worker.random, cluster: &cluster, informational };
             let mut running = pin!(call.run(head, body, &mut on_attempt));
             std::future::poll_fn(|cx| match running.as_mut().poll(cx) {
-                Poll::Ready(result) => Poll::Ready(Some(result)),
-                Poll::Pending => timer.poll_passed(cx, progress.end.get().is_some()).map(|()| None),
+                Poll::Ready(result) => Poll::Ready(Ok(result)),
+                Poll::Pending => deadlines.poll_passed(cx).map(Err),
             })
             .await
         };
         match outcome {
-            None => {
-                worker.upstream.cluster(&cluster).cells.timeouts.increment();
-                Err(Box::new(LocalReply::timeout()))
+            Err(passed) => {
+                if passed == Passed::Route {
+                    worker.upstream.cluster(&cluster).cells.timeouts.increment();
+                }
+                Err(Box::new(passed.reply(exchange.progress.end.get().is_some())))
             }
-            Some(Err(failure)) => {
-                Err(Box::new(LocalReply::of_failure(&failure.failure, failure.attempts > 1)))
+            Ok(Err(failed)) => Err(Box::new(LocalReply::of_failure(&failed.failure, failed.attempts > 1))),
+            Ok(Ok(answer)) => {
+                deadlines.moved();
+                let (head, body) = self.respond(head, answer, picked, chosen.weighted, sent_at, exchange);
+                Ok(Response { head, body, deadlines })
             }
-            Some(Ok(answer)) => Ok(self.respond(head, answer, picked, chosen.weighted, sent_at, timer, exchange)),
         }
     }
 
@@ -198,7 +189,6 @@ impl Router {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call site; the parts of a response belong to different owners")]
     fn respond(
         &self,
         request: &RequestHead,
@@ -206,9 +196,8 @@ impl Router {
         picked: &Picked,
         weighted: Option<usize>,
         sent_at: Instant,
-        timer: RouteTimer,
         exchange: &mut Exchange,
-    ) -> Response {
+    ) -> (ResponseHead, Body) {
         let now = Instant::now();
         let Answer { mut head, body, pool } = answer;
         exchange.record.response_begin = Some(now);
@@ -231,7 +220,7 @@ impl Router {
         if picked.virtual_host().is_some_and(|host| host.include_attempt_count_in_response) {
             head.headers.set("x-envoy-attempt-count", exchange.record.attempts.to_string());
         }
-        Response { head, body, timer }
+        (head, body)
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 pub struct ResponseFlags(u32);
 
 /// Short forms, in the order in which Envoy prints them; the position is the bit.
-const NAMES: [&str; 12] = ["UH", "UF", "NR", "UT", "UC", "DC", "UPE", "DPE", "NC", "URX", "UO", "UR"];
+const NAMES: [&str; 14] = ["UH", "UF", "NR", "UT", "UC", "DC", "UPE", "DPE", "NC", "URX", "UO", "UR", "SI", "DT"];
 
 macro_rules! flags {
     ($($(#[$doc:meta])* $name:ident = $bit:expr;)*) => {
@@ -37,6 +37,10 @@ flags! {
     NO_CLUSTER = 8;
     /// `URX`: every retry was used up.
     UPSTREAM_RETRY_LIMIT_EXCEEDED = 9;
+    /// `SI`: nothing moved for the stream's idle timeout.
+    STREAM_IDLE_TIMEOUT = 12;
+    /// `DT`: the stream's longest duration passed.
+    DURATION_TIMEOUT = 13;
 }
 
 impl ResponseFlags {
@@ -55,7 +59,7 @@ impl ResponseFlags {
 
     /// Long names, comma-separated; `-` for none.
     pub fn long(self) -> String {
-        const LONG: [&str; 12] = [
+        const LONG: [&str; 14] = [
             "NoHealthyUpstream",
             "UpstreamConnectionFailure",
             "NoRouteFound",
@@ -68,6 +72,8 @@ impl ResponseFlags {
             "UpstreamRetryLimitExceeded",
             "UpstreamOverflow",
             "UpstreamRemoteReset",
+            "StreamIdleTimeout",
+            "DurationTimeout",
         ];
         let set: Vec<_> = LONG.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0).map(|(_, n)| *n).collect();
         if set.is_empty() { "-".to_owned() } else { set.join(",") }

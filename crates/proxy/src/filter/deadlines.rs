@@ -1,0 +1,161 @@
+//! The times that a request may take: the route's timeout, the stream's idle timeout and its longest duration.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+use super::local_reply::LocalReply;
+use super::request_body::Progress;
+use crate::telemetry::ResponseFlags;
+
+/// Which time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// The route's timeout: from the end of the request to the end of the response.
+    Route,
+    /// Nothing moved for the stream's idle timeout.
+    Idle,
+    /// The stream's longest duration.
+    Duration,
+}
+
+/// Limits of one request; `None`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// The route's timeout.
+    pub route: Option<Duration>,
+    /// Without progress.
+    pub idle: Option<Duration>,
+    /// From the request's head on.
+    pub duration: Option<Duration>,
+}
+
+/// The clock of one request. Without limits it costs nothing.
+#[derive(Debug)]
+pub struct Deadlines {
+    limits: Limits,
+    begun: Instant,
+    progress: Rc<Progress>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadlines {
+    /// For a request that began then.
+    pub fn new(limits: Limits, begun: Instant, progress: &Rc<Progress>) -> Self {
+        progress.watched.set(limits.idle.is_some());
+        Self { limits, begun, progress: progress.clone(), sleep: None }
+    }
+
+    /// Something moved.
+    pub fn moved(&self) {
+        if self.limits.idle.is_some() {
+            self.progress.moved.set(Some(Instant::now()));
+        }
+    }
+
+    /// Ready when a time is over; to be asked whenever the request waits.
+    pub fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Passed> {
+        while let Some((at, which)) = self.next() {
+            let at = tokio::time::Instant::from_std(at);
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if sleep.deadline() != at {
+                sleep.as_mut().reset(at);
+            }
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // The idle deadline may have moved on while the timer ran.
+            if self.next() == Some((at.into_std(), which)) {
+                return Poll::Ready(which);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The first time that will be over.
+    fn next(&self) -> Option<(Instant, Passed)> {
+        let route = self.limits.route.zip(self.progress.end.get()).map(|(limit, end)| (end + limit, Passed::Route));
+        let moved = self.progress.moved.get().unwrap_or(self.begun);
+        let idle = self.limits.idle.map(|limit| (moved + limit, Passed::Idle));
+        let duration = self.limits.duration.map(|limit| (self.begun + limit, Passed::Duration));
+        [route, idle, duration].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+}
+
+impl Passed {
+    /// The answer before the response has begun, as Envoy gives it. `request_ended`: the client has sent everything.
+    pub fn reply(self, request_ended: bool) -> LocalReply {
+        // A client that is slow with its request is told so; else the upstream was slow.
+        let status = if request_ended { 504 } else { 408 };
+        match self {
+            Passed::Route => LocalReply::timeout(),
+            Passed::Idle => LocalReply::new(status, "stream timeout", self.details()).flag(self.flags()),
+            Passed::Duration => LocalReply::new(status, "downstream duration timeout", self.details()).flag(self.flags()),
+        }
+    }
+
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub fn details(self) -> &'static str {
+        match self {
+            Passed::Route => "response_timeout",
+            Passed::Idle => "stream_idle_timeout",
+            Passed::Duration => "max_duration_timeout",
+        }
+    }
+
+    /// The short flag.
+    pub fn flags(self) -> ResponseFlags {
+        match self {
+            Passed::Route => ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+            Passed::Idle => ResponseFlags::STREAM_IDLE_TIMEOUT,
+            Passed::Duration => ResponseFlags::DURATION_TIMEOUT,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    async fn passed(deadlines: &mut Deadlines) -> Passed {
+        std::future::poll_fn(|cx| deadlines.poll_passed(cx)).await
+    }
+
+    #[tokio::test]
+    async fn the_first_limit_passes_and_the_routes_waits_for_the_request() {
+        let progress = Rc::new(Progress::default());
+        let begun = Instant::now();
+        let limits = Limits { route: Some(MS), idle: None, duration: Some(20 * MS) };
+        let mut deadlines = Deadlines::new(limits, begun, &progress);
+        assert_eq!(passed(&mut deadlines).await, Passed::Duration, "the request has not ended");
+        progress.end.set(Some(begun));
+        assert_eq!(passed(&mut deadlines).await, Passed::Route);
+    }
+
+    #[tokio::test]
+    async fn progress_moves_the_idle_limit() {
+        let progress = Rc::new(Progress::default());
+        let limits = Limits { idle: Some(40 * MS), ..Limits::default() };
+        let begun = Instant::now();
+        let mut deadlines = Deadlines::new(limits, begun, &progress);
+        let early = tokio::time::timeout(25 * MS, passed(&mut deadlines)).await;
+        assert!(early.is_err());
+        deadlines.moved();
+        let moved = progress.moved.get().unwrap();
+        assert_eq!(passed(&mut deadlines).await, Passed::Idle);
+        assert!(moved.elapsed() >= 40 * MS);
+    }
+
+    #[tokio::test]
+    async fn without_limits_nothing_passes() {
+        let mut deadlines = Deadlines::new(Limits::default(), Instant::now(), &Rc::default());
+        assert!(tokio::time::timeout(10 * MS, passed(&mut deadlines)).await.is_err());
+        assert!(deadlines.sleep.is_none());
+    }
+}
