@@ -284,7 +284,7 @@ impl Directory {
     fn parse(&self, path: &Path, name: &str, bytes: &[u8]) -> FileContent {
         if path == Path::new(MESH_FILE) {
             let (config, problems) = api::parse_mesh_config(name, bytes);
-            return FileContent::Mesh(config, problems);
+            return FileContent::Mesh(Box::new(config), problems);
         }
         let mut parts = path.components();
         let first = parts.next().and_then(|part| part.as_os_str().to_str());
@@ -297,7 +297,7 @@ impl Directory {
 
     fn reconcile(&mut self, path: &Path, content: FileContent) {
         match content {
-            FileContent::Mesh(config, problems) => self.reconciler.mesh(config, problems),
+            FileContent::Mesh(config, problems) => self.reconciler.mesh(*config, problems),
             FileContent::Resources(parsed) => self.reconciler.parsed(path, parsed),
         }
     }
@@ -313,7 +313,7 @@ impl Directory {
 
 /// What a file says.
 enum FileContent {
-    Mesh(Option<MeshConfig>, Vec<Problem>),
+    Mesh(Box<Option<MeshConfig>>, Vec<Problem>),
     Resources(Parsed),
 }
 
