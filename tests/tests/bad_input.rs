@@ -21,7 +21,7 @@ fn copy(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy(&entry.path(), &target)
         } else {
-            drop(fs::copy(entry.path(), target).unwrap())
+            let _ = fs::copy(entry.path(), target).unwrap();
         }
     }
 }
