@@ -60,3 +60,16 @@ async fn refused_requests_never_reach_the_handler() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+#[test]
+fn every_difference_from_envoy_is_explained() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/differences-from-envoy.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (same, looser) = page.split_once("## Looser").unwrap();
+    let section = |text: &str, name: &str| text.contains(&format!("`{name}`"));
+    for case in corpus::load() {
+        let found = (section(same, &case.name), section(looser, &case.name));
+        let expected = (case.envoy == "stricter", case.envoy == "looser");
+        assert_eq!(found, expected, "{}", case.name);
+    }
+}
