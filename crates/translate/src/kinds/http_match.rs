@@ -8,6 +8,7 @@ use protos::envoy::envoy::config::route::v3::{
 };
 use protos::envoy::envoy::r#type::matcher::v3::StringMatcher;
 
+use crate::kinds::sendable;
 use crate::scope::Scope;
 use crate::values;
 
@@ -18,6 +19,9 @@ const PSEUDO: [&str; 4] = ["uri", "scheme", "method", "authority"];
 
 /// Whether a match can hold for requests of this client on this Service port: what is known before a request comes.
 pub fn applies(condition: &HttpMatchRequest, scope: &Scope<'_>, port: u16) -> bool {
+    if sendable::path_defect(condition).is_some() {
+        return false;
+    }
     if unsupported_header(condition).is_some()
         || condition.port.is_some_and(|wanted| wanted != u32::from(port))
     {
@@ -45,6 +49,7 @@ pub fn route_match(condition: Option<&HttpMatchRequest>) -> RouteMatch {
     let Some(condition) = condition else { return result };
     match &condition.uri {
         None | Some(StringMatch::Present) => {}
+        Some(StringMatch::Prefix(prefix)) if prefix.is_empty() => {}
         Some(StringMatch::Exact(path)) => result.path_specifier = Some(PathSpecifier::Path(path.clone())),
         Some(StringMatch::Prefix(prefix)) => {
             result.path_specifier = Some(PathSpecifier::Prefix(prefix.clone()))

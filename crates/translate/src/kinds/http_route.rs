@@ -22,6 +22,7 @@ use protos::envoy::envoy::extensions::retry::host::previous_hosts::v3::PreviousH
 use protos::envoy::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use protos::envoy::google::protobuf::Duration;
 
+use crate::kinds::sendable;
 use crate::scope::Scope;
 use crate::{host, names, values};
 
@@ -34,7 +35,9 @@ const HOST_SELECTION_ATTEMPTS: i64 = 5;
 
 /// Fills in what a rule does; `false` when the rule does nothing that can be served (a delegate).
 pub fn fill(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<'_>, port: u16) -> bool {
-    route.action = if let Some(redirect) = &rule.redirect {
+    route.action = if !sendable::rule_defects(rule).is_empty() {
+        Some(Action::DirectResponse(DirectResponseAction { status: 500, ..Default::default() }))
+    } else if let Some(redirect) = &rule.redirect {
         Some(Action::Redirect(redirect_action(redirect, port)))
     } else if let Some(response) = &rule.direct_response {
         Some(Action::DirectResponse(direct_response(response)))
@@ -50,9 +53,7 @@ pub fn fill(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<
 fn forward(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<'_>, port: u16) -> Action {
     let mut action = RouteAction {
         timeout: Some(rule.timeout.map(values::duration).unwrap_or_default()),
-        retry_policy: retry_policy(
-            rule.retries.as_ref().or(scope.world.mesh().default_http_retry_policy.as_ref()),
-        ),
+        retry_policy: retries(rule.retries.as_ref(), scope),
         ..Default::default()
     };
     if let Some(rewrite) = &rule.rewrite {
@@ -89,7 +90,7 @@ fn forward(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<'
 pub fn plain(cluster: String, scope: &Scope<'_>) -> RouteAction {
     RouteAction {
         timeout: Some(Duration::default()),
-        retry_policy: retry_policy(scope.world.mesh().default_http_retry_policy.as_ref()),
+        retry_policy: retries(None, scope),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
         ..Default::default()
     }
@@ -123,9 +124,9 @@ fn cluster_weight(
         name: cluster(entry.destination.as_ref(), namespace, scope, port),
         weight: values::number(u32::try_from(entry.weight).unwrap_or_default()),
         request_headers_to_add: additions(request),
-        request_headers_to_remove: request.map(|it| it.remove.clone()).unwrap_or_default(),
+        request_headers_to_remove: removals(request),
         response_headers_to_add: additions(response),
-        response_headers_to_remove: response.map(|it| it.remove.clone()).unwrap_or_default(),
+        response_headers_to_remove: removals(response),
         host_rewrite_specifier: authority(entry.headers.as_ref())
             .map(cluster_weight::HostRewriteSpecifier::HostRewriteLiteral),
         ..Default::default()
@@ -136,14 +137,17 @@ fn operations(headers: Option<&Headers>) -> (Option<&HeaderOperations>, Option<&
     (headers.and_then(|it| it.request.as_ref()), headers.and_then(|it| it.response.as_ref()))
 }
 
-fn is_authority(name: &str) -> bool {
+/// Whether a header name stands for the request's authority.
+pub fn is_authority(name: &str) -> bool {
     name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority")
 }
 
 /// The authority that `headers.request.set` asks for.
 fn authority(headers: Option<&Headers>) -> Option<String> {
     let request = operations(headers).0?;
-    request.set.iter().find(|(name, _)| is_authority(name)).map(|(_, value)| value.clone())
+    let mut written =
+        request.set.iter().filter(|(name, value)| is_authority(name) && !sendable::bad_host(value));
+    written.next().map(|(_, value)| value.clone())
 }
 
 fn additions(operations: Option<&HeaderOperations>) -> Vec<HeaderValueOption> {
@@ -153,18 +157,27 @@ fn additions(operations: Option<&HeaderOperations>) -> Vec<HeaderValueOption> {
         append_action: action as i32,
         ..Default::default()
     };
-    let set = operations.set.iter().filter(|(name, _)| !is_authority(name));
+    let sendable = |(name, value): &(&String, &String)| {
+        sendable::header_defect(name).is_none() && sendable::value_defect(value).is_none()
+    };
+    let set = operations.set.iter().filter(|(name, _)| !is_authority(name)).filter(sendable);
     let set = set.map(|it| option(it, HeaderAppendAction::OverwriteIfExistsOrAdd));
-    let add = operations.add.iter().map(|it| option(it, HeaderAppendAction::AppendIfExistsOrAdd));
+    let add =
+        operations.add.iter().filter(sendable).map(|it| option(it, HeaderAppendAction::AppendIfExistsOrAdd));
     set.chain(add).collect()
+}
+
+fn removals(operations: Option<&HeaderOperations>) -> Vec<String> {
+    let names = operations.into_iter().flat_map(|operations| &operations.remove);
+    names.filter(|name| sendable::header_defect(name).is_none()).cloned().collect()
 }
 
 fn apply_headers(route: &mut Route, headers: Option<&Headers>) {
     let (request, response) = operations(headers);
     route.request_headers_to_add.extend(additions(request));
-    route.request_headers_to_remove.extend(request.map(|it| it.remove.clone()).unwrap_or_default());
+    route.request_headers_to_remove.extend(removals(request));
     route.response_headers_to_add.extend(additions(response));
-    route.response_headers_to_remove.extend(response.map(|it| it.remove.clone()).unwrap_or_default());
+    route.response_headers_to_remove.extend(removals(response));
 }
 
 fn apply_rewrite(action: &mut RouteAction, rewrite: &HttpRewrite) {
@@ -229,6 +242,19 @@ fn direct_response(response: &HttpDirectResponse) -> DirectResponseAction {
     });
     let body = specifier.map(|specifier| DataSource { specifier: Some(specifier), ..Default::default() });
     DirectResponseAction { status: response.status, body, ..Default::default() }
+}
+
+/// The retries of a rule, else of the mesh. `tulle-proxy` has defaults of its own, which repeat nothing that may have
+/// reached the app: it is sent what a user wrote, and "none" in words.
+fn retries(written: Option<&HttpRetry>, scope: &Scope<'_>) -> Option<RetryPolicy> {
+    let settings = written.or(scope.world.mesh().default_http_retry_policy.as_ref());
+    if !scope.is_tulle() {
+        return retry_policy(settings);
+    }
+    settings.map(|settings| {
+        let none = RetryPolicy { num_retries: values::number(0), ..Default::default() };
+        retry_policy(Some(settings)).unwrap_or(none)
+    })
 }
 
 /// Envoy's retry policy; absent settings mean the default, zero attempts mean none.

@@ -3,6 +3,7 @@
 use api::MeshConfig;
 use api::kinds::mesh_config::AccessLogEncoding;
 
+use crate::kinds::sendable;
 use crate::note::{About, Note};
 
 /// What a user must be told about the MeshConfig.
@@ -10,6 +11,9 @@ pub fn verdict(mesh: &MeshConfig, notes: &mut Vec<Note>) {
     let mut about = About::new("MeshConfig", "", "mesh", notes);
     if mesh.access_log_encoding == AccessLogEncoding::Json && !mesh.access_log_file.is_empty() {
         about.info("accessLogEncoding", "the access log is written as text; JSON does not act yet");
+    }
+    if let Some(reason) = sendable::format_defect(&mesh.access_log_format) {
+        about.warning("accessLogFormat", format!("{reason}; the default line is written"));
     }
     if mesh.default_traffic_policy.is_some() {
         about.info("defaultTrafficPolicy", "only DestinationRules set policies yet");

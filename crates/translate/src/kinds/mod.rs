@@ -11,6 +11,7 @@ pub mod mesh_config;
 pub mod peer_authentication;
 pub mod policy_permission;
 pub mod policy_principal;
+pub mod sendable;
 pub mod service;
 pub mod virtual_service;
 pub mod workload_entry;

@@ -114,6 +114,7 @@ pub fn namespace(value: &str) -> Principal {
             let pattern: Vec<String> = value.split('*').map(regex::escape).collect();
             values::regex(format!(".*/ns/{}/.*", pattern.join(".*")))
         }
+        _ if value.is_empty() => values::contains("/ns//"),
         _ if inner.is_empty() => values::contains("/ns/"),
         (false, false) => values::contains(format!("/ns/{inner}/")),
         (false, true) => values::contains(format!("/ns/{inner}")),
@@ -220,6 +221,13 @@ mod tests {
         ] {
             assert!(matches(&principal, ID), "{principal:?} does not match {ID}");
             assert!(!matches(&principal, other), "{principal:?} matches {other}");
+        }
+    }
+
+    #[test]
+    fn an_empty_value_matches_nobody() {
+        for principal in [principal(""), namespace(""), service_account("", "production"), trust_domain("")] {
+            assert!(!matches(&principal, ID), "{principal:?}");
         }
     }
 

@@ -1,11 +1,11 @@
 //! VirtualServices: the routes that one client gets for one host, and what a user must be told.
 
-use api::kinds::virtual_service::{HttpMatchRequest, HttpRoute, VirtualService};
+use api::kinds::virtual_service::{Headers, HttpMatchRequest, HttpRoute, VirtualService};
 use api::{Kind, Resource};
 use protos::envoy::envoy::config::route::v3::Route;
 
 use crate::host;
-use crate::kinds::{http_match, http_route};
+use crate::kinds::{http_match, http_route, sendable};
 use crate::merge;
 use crate::note::{About, Note};
 use crate::scope::Scope;
@@ -167,10 +167,49 @@ fn rule_verdict(rule: &HttpRoute, field: &str, about: &mut About<'_>) {
     if rule.retries.as_ref().is_some_and(|retries| retries.retry_remote_localities == Some(true)) {
         about.info(format!("{field}.retries.retryRemoteLocalities"), "retries do not look at localities yet");
     }
+    for (part, reason) in sendable::rule_defects(rule) {
+        about.warning(format!("{field}.{part}"), format!("{reason}; the rule answers 500"));
+    }
+    header_verdict(rule.headers.as_ref(), &format!("{field}.headers"), about);
+    for (j, entry) in rule.route.iter().enumerate() {
+        header_verdict(entry.headers.as_ref(), &format!("{field}.route[{j}].headers"), about);
+    }
     for (j, condition) in rule.matches.iter().enumerate() {
+        if let Some(reason) = sendable::path_defect(condition) {
+            about.warning(format!("{field}.match[{j}].uri"), format!("{reason}; this match never holds"));
+        }
         if let Some(name) = http_match::unsupported_header(condition) {
             let reason = "claims of tokens are not known to sidecars; this match never holds";
             about.warning(format!("{field}.match[{j}].headers[{name}]"), reason);
+        }
+    }
+}
+
+/// Says which header operations are left out.
+fn header_verdict(headers: Option<&Headers>, field: &str, about: &mut About<'_>) {
+    let Some(headers) = headers else { return };
+    let sides = [("request", headers.request.as_ref()), ("response", headers.response.as_ref())];
+    for (side, operations) in sides.into_iter().filter_map(|(side, it)| Some((side, it?))) {
+        for (list, values) in [("set", &operations.set), ("add", &operations.add)] {
+            for (name, value) in values {
+                let rewrite = list == "set" && side == "request" && http_route::is_authority(name);
+                let defect = if rewrite {
+                    sendable::bad_host(value).then(|| format!("\"{value}\" is not a host"))
+                } else {
+                    sendable::header_defect(name).or_else(|| sendable::value_defect(value))
+                };
+                if let Some(reason) = defect {
+                    about.warning(
+                        format!("{field}.{side}.{list}.{name}"),
+                        format!("{reason}; it is left out"),
+                    );
+                }
+            }
+        }
+        for (i, name) in operations.remove.iter().enumerate() {
+            if let Some(reason) = sendable::header_defect(name) {
+                about.warning(format!("{field}.{side}.remove[{i}]"), format!("{reason}; it stays"));
+            }
         }
     }
 }

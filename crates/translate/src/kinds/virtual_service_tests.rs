@@ -192,3 +192,46 @@ fn a_host_of_another_namespace_must_be_written_in_full() {
     assert!(told[0].contains("write payment.production.svc.cluster.local"), "{told:?}");
     assert_eq!(route_origin(&routes_of(&world, PAYMENT)[0]), "Service/production/payment");
 }
+
+#[test]
+fn what_a_proxy_would_refuse_is_not_sent_and_said() {
+    let http = format!(
+        "  - match: [{{uri: {{exact: '/a?b'}}}}]\n    {TO_PAYMENT}\n  \
+         - match: [{{uri: {{prefix: /r}}}}]\n    rewrite: {{uriRegexRewrite: {{match: '/(a)', rewrite: '/\\9'}}}}\n    {TO_PAYMENT}\n  \
+         - headers: {{request: {{set: {{x-a: '%NO_SUCH%', x-b: ok}}, remove: [te]}}}}\n    {TO_PAYMENT}\n"
+    );
+    let routes = routes(&http);
+    assert_eq!(routes.len(), 2, "the first match can never hold");
+    assert!(matches!(&routes[0].action, Some(Action::DirectResponse(it)) if it.status == 500));
+    assert_eq!(routes[1].request_headers_to_add.len(), 1);
+    assert!(routes[1].request_headers_to_remove.is_empty());
+    let fields: Vec<String> = notes(&with_http(&http), "VirtualService")
+        .iter()
+        .map(|note| note.split(':').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "spec.http[0].match[0].uri",
+            "spec.http[1].rewrite.uriRegexRewrite.rewrite",
+            "spec.http[2].headers.request.remove[0]",
+            "spec.http[2].headers.request.set.x-a",
+        ]
+    );
+}
+
+#[test]
+fn retries_are_sent_to_tulle_only_when_written() {
+    let retries = |http: &str| match routes(http).remove(0).action {
+        Some(Action::Route(action)) => action.retry_policy,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(retries(&format!("  - {TO_PAYMENT}\n")), None);
+    let none = retries(&format!("  - retries: {{attempts: 0}}\n    {TO_PAYMENT}\n")).unwrap();
+    assert_eq!((none.num_retries.unwrap().value, none.retry_on.as_str()), (0, ""));
+    let mut envoy = node("127.10.0.3", "production");
+    envoy.flavour = crate::node::Flavour::Envoy;
+    let host = virtual_host(&with_http(&format!("  - {TO_PAYMENT}\n")), &envoy, "8080", PAYMENT).unwrap();
+    let Some(Action::Route(action)) = &host.routes[0].action else { panic!() };
+    assert_eq!(action.retry_policy.as_ref().unwrap().num_retries.unwrap().value, 2);
+}

@@ -9,6 +9,8 @@ use protos::envoy::envoy::extensions::access_loggers::file::v3::{
     FileAccessLog, file_access_log::AccessLogFormat,
 };
 
+use crate::kinds::sendable;
+
 /// Istio's default line.
 const DEFAULT_FORMAT: &str = concat!(
     "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% ",
@@ -26,7 +28,7 @@ pub fn access_logs(mesh: &MeshConfig) -> Vec<AccessLog> {
         return Vec::new();
     }
     let mut format = DEFAULT_FORMAT.to_owned();
-    if !mesh.access_log_format.is_empty() {
+    if !mesh.access_log_format.is_empty() && sendable::format_defect(&mesh.access_log_format).is_none() {
         format.clone_from(&mesh.access_log_format);
         if !format.ends_with('\n') {
             format.push('\n');
@@ -70,5 +72,7 @@ mod tests {
         assert!(line(&mesh).starts_with("[%START_TIME%]") && line(&mesh).ends_with("%ROUTE_NAME%\n"));
         mesh.access_log_format = "%DURATION%".to_owned();
         assert_eq!(line(&mesh), "%DURATION%\n");
+        mesh.access_log_format = "%NO_SUCH_THING%".to_owned();
+        assert!(line(&mesh).starts_with("[%START_TIME%]"), "a proxy would refuse its listeners");
     }
 }

@@ -18,6 +18,8 @@ use crate::{host, names, values};
 
 /// Hosts outside the registry are routed on this port unless a Service of the same rule says another.
 const DEFAULT_PORT: u16 = 80;
+/// The largest body of `directResponse`, as in Istio.
+const MAX_ANSWER_BYTES: u32 = 1 << 20;
 
 /// The names of all route configurations that the proxy's listeners ask for.
 pub fn names(scope: &Scope<'_>) -> BTreeSet<String> {
@@ -44,7 +46,11 @@ pub fn outbound(scope: &Scope<'_>, name: &str) -> Option<RouteConfiguration> {
         // The one way to write a port, so that a configuration has one name.
         port => Some(port.parse::<u16>().ok().filter(|number| number.to_string() == port)?),
     };
-    let mut hosts = VirtualHosts { bare_port: only_port.unwrap_or(DEFAULT_PORT), ..Default::default() };
+    let mut hosts = VirtualHosts {
+        bare_port: only_port.unwrap_or(DEFAULT_PORT),
+        decorated: !scope.is_tulle(),
+        ..Default::default()
+    };
     for service in scope.services() {
         for port in service.spec.ports.iter().filter(|port| service::protocol(port).is_http()) {
             if only_port.is_none_or(|only| only == port.port) {
@@ -64,6 +70,7 @@ pub fn outbound(scope: &Scope<'_>, name: &str) -> Option<RouteConfiguration> {
         name: name.to_owned(),
         virtual_hosts: hosts.list,
         validate_clusters: values::boolean(false),
+        max_direct_response_body_size_bytes: values::number(MAX_ANSWER_BYTES),
         ..Default::default()
     })
 }
@@ -75,6 +82,8 @@ struct VirtualHosts {
     taken: BTreeSet<String>,
     /// The port that clients may leave out.
     bare_port: u16,
+    /// Whether routes name the operation for traces, which `tulle-proxy` does not make.
+    decorated: bool,
 }
 
 impl VirtualHosts {
@@ -93,7 +102,7 @@ impl VirtualHosts {
         if domains.is_empty() {
             return;
         }
-        for route in &mut routes {
+        for route in routes.iter_mut().filter(|_| self.decorated) {
             route.decorator = Some(Decorator { operation: format!("{name}:{port}/*"), ..Default::default() });
         }
         self.list.push(VirtualHost {
@@ -183,7 +192,7 @@ fn unknown_hosts() -> VirtualHost {
 }
 
 /// The routes of an own port: every request goes to the app.
-pub fn inbound(_scope: &Scope<'_>, service: &Resource<Service>, port: u16) -> RouteConfiguration {
+pub fn inbound(scope: &Scope<'_>, service: &Resource<Service>, port: u16) -> RouteConfiguration {
     let action = RouteAction {
         timeout: Some(Duration::default()),
         cluster_specifier: Some(ClusterSpecifier::Cluster(names::inbound_cluster(port))),
@@ -194,7 +203,7 @@ pub fn inbound(_scope: &Scope<'_>, service: &Resource<Service>, port: u16) -> Ro
         name: "default".to_owned(),
         r#match: Some(every_request()),
         metadata: values::origin(&origin(Kind::Service, &service.meta)),
-        decorator: Some(Decorator { operation, ..Default::default() }),
+        decorator: (!scope.is_tulle()).then(|| Decorator { operation, ..Default::default() }),
         action: Some(Action::Route(action)),
         ..Default::default()
     };

@@ -1,0 +1,248 @@
+//! What a proxy would refuse. A proxy takes a route configuration whole or not at all, so one rule that it refuses
+//! would keep every other change from it. Such a part is not sent, and a note says what stands in its place.
+
+use api::kinds::common::StringMatch;
+use api::kinds::virtual_service::{HttpMatchRequest, HttpRoute};
+
+/// Headers that decide where a message ends, which connection it belongs to, or which host it is for.
+const FRAMING: [&str; 7] =
+    ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"];
+
+/// Operators of format strings that take no argument.
+const OPERATORS: [&str; 34] = [
+    "PROTOCOL",
+    "RESPONSE_CODE",
+    "RESPONSE_CODE_DETAILS",
+    "RESPONSE_FLAGS",
+    "RESPONSE_FLAGS_LONG",
+    "CONNECTION_TERMINATION_DETAILS",
+    "UPSTREAM_TRANSPORT_FAILURE_REASON",
+    "BYTES_RECEIVED",
+    "BYTES_SENT",
+    "DURATION",
+    "REQUEST_DURATION",
+    "RESPONSE_DURATION",
+    "RESPONSE_TX_DURATION",
+    "UPSTREAM_HOST",
+    "UPSTREAM_CLUSTER",
+    "UPSTREAM_CLUSTER_RAW",
+    "UPSTREAM_LOCAL_ADDRESS",
+    "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+    "DOWNSTREAM_LOCAL_ADDRESS",
+    "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_LOCAL_PORT",
+    "DOWNSTREAM_REMOTE_ADDRESS",
+    "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_PEER_URI_SAN",
+    "DOWNSTREAM_LOCAL_URI_SAN",
+    "DOWNSTREAM_PEER_SUBJECT",
+    "DOWNSTREAM_TLS_VERSION",
+    "REQUESTED_SERVER_NAME",
+    "ROUTE_NAME",
+    "VIRTUAL_HOST_NAME",
+    "HOSTNAME",
+    "START_TIME",
+];
+
+/// Why a format string is refused; `None` when it is accepted.
+pub fn format_defect(text: &str) -> Option<String> {
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        rest = rest.get(at + 1..)?;
+        if let Some(after) = rest.strip_prefix('%') {
+            rest = after;
+            continue;
+        }
+        let end = rest.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+        let (name, after) = rest.split_at(end.unwrap_or(rest.len()));
+        let known = match after.strip_prefix('(') {
+            Some(_) => matches!(name, "REQ" | "RESP" | "TRAILER" | "START_TIME" | "ENVIRONMENT"),
+            None => OPERATORS.contains(&name),
+        };
+        if !known {
+            return Some(format!(
+                "%{name}% is not an operator that proxies know (write %% for a per cent sign)"
+            ));
+        }
+        match end_of_operator(after) {
+            Some(after) => rest = after,
+            None => return Some(format!("%{name} has no closing %")),
+        }
+    }
+    None
+}
+
+/// What follows the closing `%` of an operator, whose argument and length come first.
+fn end_of_operator(text: &str) -> Option<&str> {
+    let text = match text.strip_prefix('(') {
+        None => text,
+        Some(inner) => {
+            let close = inner.match_indices(')').map(|(at, _)| at);
+            let mut ends = close.filter(|at| matches!(inner.as_bytes().get(at + 1), Some(b'%' | b':')));
+            let argument = ends.next().filter(|end| *end > 0)?;
+            inner.get(argument + 1..)?
+        }
+    };
+    let text = match text.strip_prefix(':') {
+        None => text,
+        Some(length) => {
+            let rest = length.trim_start_matches(|c: char| c.is_ascii_digit());
+            (rest.len() < length.len()).then_some(rest)?
+        }
+    };
+    text.strip_prefix('%')
+}
+
+/// Why a header may not be written or removed; `None` when it may.
+pub fn header_defect(name: &str) -> Option<String> {
+    let framing = FRAMING.iter().any(|it| it.eq_ignore_ascii_case(name));
+    framing.then(|| format!("{name} decides how a message is read and is never changed by a route"))
+}
+
+/// Why a value may not be written into a header; `None` when it may.
+pub fn value_defect(value: &str) -> Option<String> {
+    if value.bytes().any(|byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
+        return Some("the value has a control character".to_owned());
+    }
+    format_defect(value)
+}
+
+/// Why a match can never hold: a path has no query and no fragment.
+pub fn path_defect(condition: &HttpMatchRequest) -> Option<String> {
+    match &condition.uri {
+        Some(StringMatch::Exact(text) | StringMatch::Prefix(text)) if text.contains(['?', '#']) => Some(
+            format!("\"{text}\" has a query or a fragment, which is never part of a path: match queryParams"),
+        ),
+        _ => None,
+    }
+}
+
+fn bad_path(path: &str) -> bool {
+    path.len() > 8192 || path.bytes().any(|byte| byte <= 0x20 || byte >= 0x7f)
+}
+
+/// Whether a host cannot be written into a request; the empty text asks for no rewrite.
+pub fn bad_host(host: &str) -> bool {
+    !host.is_empty() && (bad_path(host) || host.len() > 512 || host.contains(['/', '?', '#', '@']))
+}
+
+/// Why what a rule does cannot be done: field below the rule, and reason. Such a rule answers 500.
+pub fn rule_defects(rule: &HttpRoute) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let path = "it has a space, a control character or a character outside ASCII".to_owned();
+    let host = "it is not a host that may be written into a request".to_owned();
+    if let Some(redirect) = &rule.redirect {
+        if bad_path(&redirect.uri) || bad_path(&redirect.prefix_rewrite) {
+            found.push(("redirect.uri", path.clone()));
+        }
+        if bad_host(&redirect.authority) {
+            found.push(("redirect.authority", host.clone()));
+        }
+        if !matches!(redirect.scheme.to_ascii_lowercase().as_str(), "" | "http" | "https") {
+            found.push(("redirect.scheme", format!("\"{}\" is neither http nor https", redirect.scheme)));
+        }
+    }
+    if let Some(rewrite) = &rule.rewrite {
+        if bad_path(&rewrite.uri) {
+            found.push(("rewrite.uri", path));
+        }
+        if bad_host(&rewrite.authority) {
+            found.push(("rewrite.authority", host));
+        }
+        if let Some(it) = &rewrite.uri_regex_rewrite
+            && !substitution_is_sound(&it.pattern, &it.rewrite)
+        {
+            let reason =
+                "a backslash must be followed by the number of a group of the pattern, or by a backslash";
+            found.push(("rewrite.uriRegexRewrite.rewrite", reason.to_owned()));
+        }
+    }
+    found
+}
+
+fn substitution_is_sound(pattern: &str, substitution: &str) -> bool {
+    // The size is bounded when the resource is read; the limit here only keeps the count of groups cheap.
+    let groups =
+        regex::RegexBuilder::new(pattern).size_limit(1 << 20).build().map_or(0, |it| it.captures_len());
+    let mut characters = substitution.chars();
+    while let Some(character) = characters.next() {
+        if character == '\\' {
+            let sound = match characters.next() {
+                Some('\\') => true,
+                Some(digit) => digit.to_digit(10).is_some_and(|group| (group as usize) < groups),
+                None => false,
+            };
+            if !sound {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::kinds::virtual_service::{HttpRedirect, HttpRewrite, RegexRewrite};
+
+    #[test]
+    fn formats_of_known_operators_are_accepted() {
+        for text in [
+            "",
+            "plain",
+            "100%%",
+            "%PROTOCOL% %REQ(X-A?:PATH):20% %START_TIME% %START_TIME(%Y/%m/%d)%",
+            "%UPSTREAM_HOST%",
+        ] {
+            assert_eq!(format_defect(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn all_other_formats_are_not() {
+        for text in [
+            "50% off",
+            "%DYNAMIC_METADATA(a:b)%",
+            "%PROTOCOL",
+            "%REQ%",
+            "%REQ(a",
+            "%PROTOCOL(x)%",
+            "%REQ()%",
+            "%REQ(x):a%",
+        ] {
+            assert!(format_defect(text).is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_that_frame_a_message_are_left_alone() {
+        assert!(header_defect("Content-Length").is_some() && header_defect("host").is_some());
+        assert!(header_defect("x-content-length").is_none());
+        assert!(value_defect("a\u{1}b").is_some() && value_defect("a\tb").is_none());
+    }
+
+    #[test]
+    fn rules_that_cannot_be_done_are_found() {
+        let rewrite = |uri: &str, authority: &str, pattern: &str, substitution: &str| HttpRoute {
+            rewrite: Some(HttpRewrite {
+                uri: uri.to_owned(),
+                authority: authority.to_owned(),
+                uri_regex_rewrite: (!pattern.is_empty())
+                    .then(|| RegexRewrite { pattern: pattern.to_owned(), rewrite: substitution.to_owned() }),
+            }),
+            ..Default::default()
+        };
+        assert!(rule_defects(&rewrite("/a", "b.example:80", "", "")).is_empty());
+        assert!(rule_defects(&rewrite("", "", "/(a)", r"/\1\\")).is_empty());
+        assert_eq!(rule_defects(&rewrite("/a b", "c d", "", "")).len(), 2);
+        assert_eq!(rule_defects(&rewrite("", "", "/(a)", r"/\2")).len(), 1);
+        let redirect = |scheme: &str| HttpRoute {
+            redirect: Some(HttpRedirect { scheme: scheme.to_owned(), ..Default::default() }),
+            ..Default::default()
+        };
+        assert!(rule_defects(&redirect("HTTPS")).is_empty());
+        assert_eq!(rule_defects(&redirect("ftp")).len(), 1);
+    }
+}
