@@ -45,6 +45,7 @@ pub fn read(root: &Path, default_namespace: &str) -> Result<Directory, Error> {
             folder.map_or(default_namespace.into(), |folder| folder.as_os_str().to_string_lossy());
         let parsed = api::parse(&shown, &bytes, &namespace);
         problems.extend(parsed.problems);
+        problems.extend(parsed.objects.iter().flat_map(api::acting::not_acting));
         changes.extend(parsed.objects.into_iter().map(Change::Apply));
     }
     Ok(Directory { world: World::empty(mesh).with(&changes), problems })

@@ -292,7 +292,9 @@ impl Directory {
             (Some(folder), Some(_)) => folder,
             _ => &self.settings.default_namespace,
         };
-        FileContent::Resources(api::parse(name, bytes, namespace))
+        let mut parsed = api::parse(name, bytes, namespace);
+        parsed.problems.extend(parsed.objects.iter().flat_map(api::acting::not_acting));
+        FileContent::Resources(parsed)
     }
 
     fn reconcile(&mut self, path: &Path, content: FileContent) {

@@ -81,7 +81,8 @@ impl Sink for Store {
         let changed = !update.changes.is_empty();
         let (world, notes) = if changed {
             let world = old.world.with(&update.changes);
-            let notes = world.notes();
+            let mut notes = world.notes();
+            drop_known(&mut notes, &update.problems);
             (Arc::new(world), notes)
         } else {
             (old.world.clone(), old.notes.clone())
@@ -105,6 +106,20 @@ impl Sink for Store {
         tracing::info!("the configuration has been read");
         self.advance();
     }
+}
+
+/// Drops the remarks on fields of which the source has said already that they do not act.
+fn drop_known(notes: &mut Vec<Note>, problems: &[Reported]) {
+    let known: BTreeSet<_> = problems
+        .iter()
+        .map(|Reported { problem, .. }| {
+            (&*problem.kind, &*problem.namespace, &*problem.name, &*problem.field)
+        })
+        .collect();
+    notes.retain(|note| {
+        let at = (note.kind, &*note.namespace, &*note.name, &*note.field);
+        note.severity != Severity::Info || !known.contains(&at)
+    });
 }
 
 /// One line for each problem that is new, and one for each that is gone.
