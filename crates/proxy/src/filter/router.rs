@@ -90,7 +90,7 @@ impl Router {
     ) -> Result<Response, Box<LocalReply>> {
         let worker = exchange.worker.clone();
         let Some(chosen) = picked.cluster(forward, head, &worker.random) else {
-            return Err(Box::new(LocalReply::no_cluster(forward.cluster_not_found_status)));
+            return Err(Box::new(LocalReply::no_route()));
         };
         exchange.record.upstream_cluster = Some(chosen.name.clone());
         let Some(cluster) = routing.clusters.get(&chosen.name).cloned() else {

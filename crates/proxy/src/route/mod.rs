@@ -3,6 +3,7 @@
 pub mod canonical;
 pub mod header_operations;
 pub mod live;
+pub mod matching;
 pub mod pick;
 pub mod rewrite;
 

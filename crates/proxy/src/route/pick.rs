@@ -7,6 +7,7 @@ use config::model::{
     ClusterSpecifier, Forward, HeaderOperations, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster,
 };
 
+use super::{matching, rewrite};
 use crate::http::RequestHead;
 use crate::telemetry::Random;
 
@@ -29,6 +30,46 @@ pub struct Chosen {
 }
 
 impl Picked {
+    /// The route of a request: the virtual host by its authority, then the first route that matches. `None`: no route.
+    pub fn pick(routes: &Arc<RouteConfiguration>, head: &RequestHead, random: &Random) -> Option<Picked> {
+        let authority = std::str::from_utf8(&head.authority).ok()?;
+        let authority = if routes.ignore_port_in_host_matching {
+            std::str::from_utf8(rewrite::split_port(authority.as_bytes()).0).ok()?
+        } else {
+            authority
+        };
+        let host = if authority.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            routes.domains.find(&authority.to_ascii_lowercase())?
+        } else {
+            routes.domains.find(authority)?
+        };
+        let ignore_parameters = routes.ignore_path_parameters;
+        let all = &routes.virtual_hosts.get(host)?.routes;
+        let route = all.iter().find(|route| matching::route(&route.matcher, head, ignore_parameters, random))?.clone();
+        Some(Picked { route, routes: routes.clone(), host })
+    }
+
+    /// The cluster of a forwarding route. `None`: the header that should name it is missing.
+    pub fn cluster(&self, forward: &Forward, head: &RequestHead, random: &Random) -> Option<Chosen> {
+        match &forward.cluster {
+            ClusterSpecifier::Cluster(name) => Some(Chosen { name: name.clone(), weighted: None }),
+            ClusterSpecifier::Header(name) => {
+                let value = head.headers.get_str(name).filter(|value| !value.is_empty())?;
+                Some(Chosen { name: value.into(), weighted: None })
+            }
+            ClusterSpecifier::Weighted(all) => {
+                let mut point = random.below(all.total);
+                for (position, one) in all.clusters.iter().enumerate() {
+                    match point.checked_sub(u64::from(one.weight)) {
+                        None => return Some(Chosen { name: one.name.clone(), weighted: Some(position) }),
+                        Some(rest) => point = rest,
+                    }
+                }
+                None
+            }
+        }
+    }
+
     /// The virtual host of the route.
     pub fn virtual_host(&self) -> Option<&VirtualHost> {
         self.routes.virtual_hosts.get(self.host)
@@ -72,44 +113,6 @@ impl Picked {
                 _ => None,
             },
             _ => None,
-        }
-    }
-}
-
-impl Picked {
-    /// TEMP
-    pub fn pick(routes: &Arc<RouteConfiguration>, head: &RequestHead, _random: &Random) -> Option<Picked> {
-        let authority = std::str::from_utf8(&head.authority).ok()?.to_ascii_lowercase();
-        let host = routes.domains.find(&authority)?;
-        let path = head.path();
-        let matches = |route: &&Arc<Route>| {
-            (match &route.matcher.path {
-                config::model::PathMatch::Prefix(prefix) => path.starts_with(prefix.as_bytes()),
-                _ => false,
-            }) && route.matcher.headers.iter().all(|header| head.headers.get_str(&header.name) == Some("true"))
-        };
-        let route = routes.virtual_hosts.get(host)?.routes.iter().find(matches)?.clone();
-        Some(Picked { route, routes: routes.clone(), host })
-    }
-
-    /// TEMP
-    pub fn cluster(&self, forward: &Forward, head: &RequestHead, random: &Random) -> Option<Chosen> {
-        match &forward.cluster {
-            ClusterSpecifier::Cluster(name) => Some(Chosen { name: name.clone(), weighted: None }),
-            ClusterSpecifier::Header(name) => {
-                let value = head.headers.get_str(name)?;
-                Some(Chosen { name: value.into(), weighted: None })
-            }
-            ClusterSpecifier::Weighted(all) => {
-                let mut point = random.below(all.total);
-                for (position, one) in all.clusters.iter().enumerate() {
-                    match point.checked_sub(u64::from(one.weight)) {
-                        None => return Some(Chosen { name: one.name.clone(), weighted: Some(position) }),
-                        Some(rest) => point = rest,
-                    }
-                }
-                None
-            }
         }
     }
 }
