@@ -2,7 +2,7 @@
 
 use api::Resource;
 use api::kinds::destination_rule::{
-    ClientTlsMode, ConnectionPoolSettings, DestinationRule, H2UpgradePolicy, OutlierDetection, TrafficPolicy,
+    ConnectionPoolSettings, DestinationRule, H2UpgradePolicy, OutlierDetection, TrafficPolicy,
 };
 use api::kinds::load_balancer::{LoadBalancerSettings, SimpleLb};
 use protos::envoy::envoy::config::cluster::v3::{
@@ -19,6 +19,7 @@ use crate::note::{About, Note};
 use crate::scope::Scope;
 use crate::values;
 use crate::world::World;
+use crate::xds::transport_socket;
 
 /// Writes the blocks of a policy into a cluster, apart from TLS.
 pub fn apply(policy: &ClusterPolicy<'_>, scope: &Scope<'_>, cluster: &mut Cluster) {
@@ -242,14 +243,9 @@ fn block_verdict(policy: &ClusterPolicy<'_>, field: &str, about: &mut About<'_>)
         let field = format!("{field}.outlierDetection.outlierDetectionHttpErrorCodes");
         about.info(field, "all 5xx codes count; the list does not act yet");
     }
-    if let Some(tls) = policy.tls {
-        if !tls.credential_name.is_empty() {
-            let reason = "Secrets are not read; calls to the host fail until file paths are given";
-            about.warning(format!("{field}.tls.credentialName"), reason);
-        }
-        if tls.mode != ClientTlsMode::Disable && !tls.ca_crl.is_empty() {
-            about.info(format!("{field}.tls.caCrl"), "the proxy reads the list only if it supports it");
-        }
+    let defect = policy.tls.and_then(|tls| transport_socket::explicit_defect(tls, true));
+    if let Some((part, reason)) = defect {
+        about.warning(format!("{field}.tls.{part}"), format!("{reason}; until then calls are answered 503"));
     }
 }
 

@@ -41,10 +41,9 @@ pub fn clusters(scope: &Scope<'_>) -> Vec<Cluster> {
         let host = service::fqdn(it);
         let rule = scope.destination_rule(&host);
         for port in it.spec.ports.iter().filter(|port| service::protocol(port).is_http()) {
-            all.push(outbound(scope, it, port, &host, &rule, None));
-            all.extend(
-                rule.subsets.iter().map(|subset| outbound(scope, it, port, &host, &rule, Some(subset))),
-            );
+            let subsets = rule.subsets.iter().copied().map(Some);
+            let made = |subset| outbound(scope, it, port, &host, &rule, subset);
+            all.extend([None].into_iter().chain(subsets).filter_map(made));
         }
     }
     all
@@ -59,9 +58,10 @@ pub fn by_name(scope: &Scope<'_>, name: &str) -> Option<Cluster> {
     let port = service::port(&service.spec, number).filter(|port| service::protocol(port).is_http())?;
     let rule = scope.destination_rule(host);
     let subset = if subset.is_empty() { None } else { Some(rule.subset(subset)?) };
-    Some(outbound(scope, service, port, host, &rule, subset))
+    outbound(scope, service, port, host, &rule, subset)
 }
 
+/// `None` where a DestinationRule asks for TLS that cannot be spoken: calls are answered 503, never sent otherwise.
 fn outbound(
     scope: &Scope<'_>,
     service: &Resource<Service>,
@@ -69,11 +69,14 @@ fn outbound(
     host: &str,
     rule: &MergedRule<'_>,
     subset: Option<&Subset>,
-) -> Cluster {
+) -> Option<Cluster> {
     let subset_name = subset.map_or("", |subset| subset.name.as_str());
     let name = names::outbound_cluster(u32::from(port.port), subset_name, host);
     let own = subset.and_then(|subset| subset.traffic_policy.as_ref());
     let policy = merge::cluster_policy(rule.traffic_policy, own, port.port);
+    if policy.tls.and_then(|tls| transport_socket::explicit_defect(tls, scope.is_tulle())).is_some() {
+        return None;
+    }
     let mut cluster = Cluster {
         name: name.clone(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
@@ -112,7 +115,7 @@ fn outbound(
         }
         None => {}
     }
-    cluster
+    Some(cluster)
 }
 
 /// The identities that servers of a Service may show: those of its workloads. A Service without any gets those of its

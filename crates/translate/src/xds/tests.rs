@@ -273,6 +273,29 @@ fn a_written_tls_mode_beats_the_automatic_one() {
 }
 
 #[test]
+fn tls_that_cannot_be_spoken_is_never_replaced_by_less() {
+    let name = format!("outbound|8080||{PAYMENT}");
+    for (tls, field, envoy_can) in [
+        ("{mode: SIMPLE, sni: a.example}", "caCertificates", true),
+        ("{mode: SIMPLE, caCertificates: /ca.pem}", "sni", true),
+        ("{mode: SIMPLE, sni: a.example, insecureSkipVerify: true}", "insecureSkipVerify", true),
+        ("{mode: SIMPLE, sni: a.example, credentialName: secret}", "credentialName", false),
+    ] {
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: x}}\nspec: {{host: payment, workloadSelector: {{matchLabels: {{app: frontend}}}}, trafficPolicy: {{tls: {tls}}}}}\n"
+        );
+        let world = world(&[MESH, &rule]);
+        assert_eq!(one::<Cluster>(&world, &frontend(), &name), None, "{tls}");
+        assert!(all::<Cluster>(&world, &frontend()).iter().all(|cluster| cluster.name != name), "{tls}");
+        let told = notes(&world, "DestinationRule");
+        assert!(told[0].starts_with(&format!("spec.trafficPolicy.tls.{field}: ")), "{told:?}");
+        let mut envoy = frontend();
+        envoy.flavour = Flavour::Envoy;
+        assert_eq!(one::<Cluster>(&world, &envoy, &name).is_some(), envoy_can, "{tls}");
+    }
+}
+
+#[test]
 fn clusters_carry_the_policy_of_their_rule() {
     let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\nspec:\n  host: payment\n  trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, connectionPool: {tcp: {connectTimeout: 2s}}}\n  subsets: [{name: v1, labels: {version: stable}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}]\n";
     let world = world(&[MESH, rule]);

@@ -86,18 +86,46 @@ pub fn upstream_explicit(
                     ..Default::default()
                 }];
             }
-            let explicit_sni = !settings.sni.is_empty();
+            let host_decides = settings.sni.is_empty();
             Some(upstream(UpstreamTlsContext {
                 common_tls_context: Some(common),
                 sni: settings.sni.clone(),
                 // Without an SNI of its own the connection carries the request's host, and the certificate must have it.
-                auto_host_sni: !explicit_sni,
-                auto_sni_san_validation: settings.subject_alt_names.is_empty()
+                auto_host_sni: host_decides,
+                auto_sni_san_validation: host_decides
+                    && settings.subject_alt_names.is_empty()
                     && !skips_verification(settings),
                 ..Default::default()
             }))
         }
     }
+}
+
+/// Why no connection can be made as a DestinationRule asks: field below `tls`, and reason. Such a cluster is not sent.
+/// Some things only `tulle-proxy` cannot do.
+pub fn explicit_defect(settings: &ClientTlsSettings, tulle: bool) -> Option<(&'static str, &'static str)> {
+    if !matches!(settings.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual) {
+        return None;
+    }
+    if !settings.credential_name.is_empty() {
+        return Some(("credentialName", "Secrets are not read: give file paths"));
+    }
+    if !tulle {
+        return None;
+    }
+    if skips_verification(settings) {
+        return Some(("insecureSkipVerify", "tulle-proxy verifies every server"));
+    }
+    if settings.ca_certificates.is_empty() {
+        return Some(("caCertificates", "tulle-proxy does not read the system's roots yet: give a file"));
+    }
+    if !settings.ca_crl.is_empty() {
+        return Some(("caCrl", "tulle-proxy does not read revocation lists yet"));
+    }
+    settings
+        .sni
+        .is_empty()
+        .then_some(("sni", "tulle-proxy does not take it from the request's host yet: give it"))
 }
 
 fn skips_verification(settings: &ClientTlsSettings) -> bool {
@@ -115,7 +143,9 @@ fn validation(settings: &ClientTlsSettings, mesh: &MeshConfig) -> CertificateVal
     if settings.ca_certificates.is_empty() && mesh.verify_certificate_at_client() {
         context.system_root_certs = Some(SystemRootCerts {});
     }
-    for name in &settings.subject_alt_names {
+    // Without names of its own the certificate must have the SNI; an absent SNI is the request's host.
+    let sni = Some(&settings.sni).filter(|sni| !sni.is_empty() && settings.subject_alt_names.is_empty());
+    for name in settings.subject_alt_names.iter().chain(sni) {
         let san_type = if name.contains("://") { SanType::Uri } else { SanType::Dns };
         context.match_typed_subject_alt_names.push(SubjectAltNameMatcher {
             san_type: san_type as i32,
