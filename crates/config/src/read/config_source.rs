@@ -35,6 +35,7 @@ pub fn read_version(cx: &mut Context, field: &str, version: i32) -> Result<()> {
 mod tests {
     use super::*;
     use core::config_source::ConfigSourceSpecifier;
+    use protos::envoy::envoy::config::core::v3 as core;
 
     fn read(specifier: ConfigSourceSpecifier) -> Result<crate::Read<()>> {
         let initial_fetch_timeout = Some(Default::default());

@@ -55,6 +55,7 @@ pub fn read_inline_text(cx: &mut Context, field: &str, message: &core::DataSourc
 mod tests {
     use super::*;
     use core::data_source::Specifier;
+    use protos::envoy::envoy::config::core::v3 as core;
 
     #[test]
     fn reads_inline_text_only_where_text_is_wanted() {

@@ -111,7 +111,7 @@ fn read_peer_metadata(cx: &mut Context, message: &PeerMetadataConfig) -> PeerMet
     } = message;
     report!(cx, "peers are known to the request only"; shared_with_upstream);
     let mut skip_external_clusters = false;
-    let mut discovers = |cx: &mut Context, name: &str, methods: &[DiscoveryMethod]| {
+    let discovers = |cx: &mut Context, name: &str, methods: &[DiscoveryMethod]| {
         cx.field(name, |cx| {
             methods.iter().enumerate().fold(false, |found, (index, DiscoveryMethod { istio_headers })| {
                 if istio_headers.is_none() {

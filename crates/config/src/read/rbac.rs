@@ -106,7 +106,7 @@ fn read_permission(
     use rbac::permission::{Rule, Set};
     check_depth(cx, depth)?;
     let rbac::Permission { rule } = message;
-    let mut set = |cx: &mut Context, name: &str, set: &Set| {
+    let set = |cx: &mut Context, name: &str, set: &Set| {
         let Set { rules } = set;
         not_empty(cx, name, rules)?;
         cx.field(name, |cx| {
@@ -175,7 +175,7 @@ fn read_principal(
     use rbac::principal::{Identifier, Set};
     check_depth(cx, depth)?;
     let rbac::Principal { identifier } = message;
-    let mut set = |cx: &mut Context, name: &str, set: &Set| {
+    let set = |cx: &mut Context, name: &str, set: &Set| {
         let Set { ids } = set;
         not_empty(cx, name, ids)?;
         cx.field(name, |cx| cx.list("ids", ids, LIMIT, |cx, item| read_principal(cx, item, http, depth + 1)))
