@@ -1,6 +1,8 @@
 //! The smuggling corpus through a real Envoy: its verdict must be ours, or a laxer one that the case declares and
 //! `docs/differences-from-envoy.md` explains. Runs when TULLE_ENVOY names an Envoy binary.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod corpus;
 
 use std::path::{Path, PathBuf};
@@ -155,7 +157,6 @@ async fn our_verdict_beside_envoys_is_as_declared() {
                 loop {
                     let (io, _) = listener.accept().await.unwrap();
                     let (recorder, watch, options) = (recorder.clone(), watch.clone(), options.clone());
-                    #[expect(clippy::disallowed_methods, reason = "a test has no supervisor")]
                     tokio::task::spawn_local(async move {
                         let _ = serve(io, &*recorder, &options, &watch).await;
                     });

@@ -172,8 +172,10 @@ impl ChunkedDecoder {
 mod tests {
     use super::*;
 
+    type Outcome = Result<Option<(Vec<u8>, Headers, Vec<u8>)>, Refusal>;
+
     /// All data and the trailers, fed in pieces of `step` bytes; the rest that belongs to the next message.
-    fn run(text: &[u8], step: usize, limits: Limits) -> Result<Option<(Vec<u8>, Headers, Vec<u8>)>, Refusal> {
+    fn run(text: &[u8], step: usize, limits: Limits) -> Outcome {
         let mut decoder = ChunkedDecoder::new(limits);
         let (mut buffer, mut data) = (BytesMut::new(), Vec::new());
         let mut pieces = text.chunks(step);
@@ -195,7 +197,7 @@ mod tests {
         }
     }
 
-    fn both(text: &[u8]) -> Result<Option<(Vec<u8>, Headers, Vec<u8>)>, Refusal> {
+    fn both(text: &[u8]) -> Outcome {
         let whole = run(text, usize::MAX, Limits::default());
         assert_eq!(whole, run(text, 1, Limits::default()), "{:?}", String::from_utf8_lossy(text));
         whole

@@ -52,6 +52,13 @@ impl Fields {
         Ok(fields)
     }
 
+    fn take_host(&mut self, value: Bytes) -> Result<(), Refusal> {
+        match self.host.replace(value) {
+            Some(_) => Err(Refusal::Malformed("host occurs more than once")),
+            None => Ok(()),
+        }
+    }
+
     fn take(&mut self, head: &Bytes, name: Bytes, value: Bytes) -> Result<(), Refusal> {
         let is = |have: &str| name.eq_ignore_ascii_case(have.as_bytes());
         match name.len() {
@@ -63,11 +70,7 @@ impl Fields {
                 }
                 return Ok(());
             }
-            4 if is("host") => {
-                if self.host.replace(value.clone()).is_some() {
-                    return Err(Refusal::Malformed("host occurs more than once"));
-                }
-            }
+            4 if is("host") => self.take_host(value.clone())?,
             6 if is("expect") => {
                 self.expect = Some(value);
                 return Ok(());

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use super::h1_request::ParsedRequest;
 use super::handler::{Handler, Informational};
 use super::head::{BodyLength, ResponseHead, Version};
 use super::hop::ConnectionFields;
+use super::on_wake::OnWake;
 use super::refusal::Refusal;
 
 pub use super::h1_request::RequestRules;
@@ -102,18 +102,19 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let shared = Rc::new(RefCell::new(Shared::new(io, options.stall_timeout)));
-    let connection = Connection { shared, handler, options, drain };
-    let mut drained = pin!(drain.started());
+    let drained = RefCell::new(OnWake::new(drain.started()));
+    let connection = Connection { shared, handler, options, drained };
     let mut waiting = Deadline::default();
     loop {
         let mut reader = HeadReader::default();
         waiting.set(Some(options.idle_timeout));
-        let next = poll_fn(|cx| connection.poll_head(cx, &mut reader, &mut waiting, drained.as_mut())).await;
+        let next = poll_fn(|cx| connection.poll_head(cx, &mut reader, &mut waiting)).await;
         match next? {
             Next::Request(request) => {
                 if !connection.exchange(*request).await? {
                     connection.close().await;
-                    let closed = if drain.is_draining() { Closed::Drained } else { Closed::AfterResponse };
+                    let closed =
+                        if connection.is_draining() { Closed::Drained } else { Closed::AfterResponse };
                     return Ok(closed);
                 }
             }
@@ -136,20 +137,27 @@ enum Next {
     Closed(Closed),
 }
 
-struct Connection<'h, IO> {
+struct Connection<'h, IO, F> {
     shared: Rc<RefCell<Shared<IO>>>,
     handler: &'h dyn Handler,
     options: &'h ServerOptions,
-    drain: &'h DrainWatch,
+    drained: RefCell<OnWake<F>>,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<'_, IO> {
+impl<IO, F> Connection<'_, IO, F>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    F: Future<Output = ()>,
+{
+    fn is_draining(&self) -> bool {
+        self.drained.borrow_mut().is_ready()
+    }
+
     fn poll_head(
         &self,
         cx: &mut Context<'_>,
         reader: &mut HeadReader,
         waiting: &mut Deadline,
-        drained: Pin<&mut impl Future<Output = ()>>,
     ) -> Poll<Result<Next, ConnectionError>> {
         let transport = &mut self.shared.borrow_mut().transport;
         loop {
@@ -162,10 +170,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<'_, IO> {
             if reader.begun && !had_begun {
                 waiting.set(Some(self.options.header_timeout));
             }
-            match transport.poll_fill(cx, 1)? {
-                Poll::Ready(0) if reader.begun => return Poll::Ready(Err(ConnectionError::ClientGone)),
-                Poll::Ready(0) => return Poll::Ready(Ok(Next::Closed(Closed::ByClient))),
-                Poll::Ready(_) => {}
+            match transport.poll_fill(cx, 1) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) if reader.begun => return Poll::Ready(Err(ConnectionError::ClientGone)),
+                // A reset between two requests is a close without manners.
+                Poll::Ready(_) => return Poll::Ready(Ok(Next::Closed(Closed::ByClient))),
                 Poll::Pending => break,
             }
         }
@@ -175,7 +184,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<'_, IO> {
             return waiting.poll(cx).map(|()| Ok(Next::Refused(refusal)));
         }
         transport.shrink();
-        if drained.poll(cx).is_ready() {
+        if self.drained.borrow_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(Next::Closed(Closed::Drained)));
         }
         waiting.poll(cx).map(|()| Ok(Next::Closed(Closed::Idle)))
@@ -214,7 +223,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<'_, IO> {
         let mut asked = ConnectionFields::default();
         head.headers.get_all("connection").for_each(|value| asked.push(value.clone()));
         let shared = self.shared.borrow();
-        shared.broken || shared.continue_pending || asked.has("close") || self.drain.is_draining()
+        shared.broken || shared.continue_pending || asked.has("close") || self.is_draining()
     }
 
     /// Writes a response; says whether the connection must close.

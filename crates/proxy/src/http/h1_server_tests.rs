@@ -332,3 +332,66 @@ async fn large_bodies_stream_through_a_small_pipe() {
     }
     assert!(echoed == body && buffer.is_empty());
 }
+
+/// Counts the calls that a kernel would see.
+struct Counting {
+    io: DuplexStream,
+    calls: Rc<std::cell::Cell<(usize, usize)>>,
+}
+
+impl AsyncRead for Counting {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = std::pin::Pin::new(&mut self.io).poll_read(cx, buffer);
+        let (reads, writes) = self.calls.get();
+        self.calls.set((reads + usize::from(polled.is_ready()), writes));
+        polled
+    }
+}
+
+impl AsyncWrite for Counting {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let (reads, writes) = self.calls.get();
+        self.calls.set((reads, writes + 1));
+        std::pin::Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_small_request_costs_one_read_and_one_write() {
+    let recorder = Recorder::default();
+    let (mut client, server) = duplex(4096);
+    let calls = Rc::new(std::cell::Cell::new((0, 0)));
+    let (_drain, watch) = Drain::new();
+    let options = options();
+    let talking = async {
+        for round in 1..=3 {
+            let request =
+                "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = [0; 40];
+            client.read_exact(&mut answer).await.unwrap();
+            assert!(answer.ends_with(b"\r\n\r\nok"));
+            assert_eq!(calls.get(), (round, round));
+        }
+        drop(client);
+    };
+    let server = Counting { io: server, calls: calls.clone() };
+    let (closed, ()) = tokio::join!(serve(server, &recorder, &options, &watch), talking);
+    assert_eq!(closed.unwrap(), Closed::ByClient);
+}

@@ -97,8 +97,7 @@ fn is_protected(name: &[u8]) -> bool {
     let starts = |prefix: &&str| {
         name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix.as_bytes())
     };
-    PREFIXES.iter().any(|prefix| starts(&prefix))
-        || NAMES.iter().any(|have| name.eq_ignore_ascii_case(have.as_bytes()))
+    PREFIXES.iter().any(starts) || NAMES.iter().any(|have| name.eq_ignore_ascii_case(have.as_bytes()))
 }
 
 /// Whether a field may stand in a trailer section: nothing there may change framing, routing, identity or the

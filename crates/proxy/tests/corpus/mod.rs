@@ -1,6 +1,7 @@
 //! Reads `testdata/smuggling`; its README describes the format. Also the handler that records what reaches it.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::cell::RefCell;
 use std::path::Path;
