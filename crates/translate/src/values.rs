@@ -73,10 +73,11 @@ pub fn socket_address(address: IpAddr, port: u16) -> Address {
     }
 }
 
-/// "Ask the stream that this came from"; what waits for the answer waits as long as it takes.
-pub fn ads() -> ConfigSource {
+/// "Ask the stream that this came from". What waits for the answer waits as long as it takes; `tulle-proxy` always
+/// does, and is not told.
+pub fn ads(tulle: bool) -> ConfigSource {
     ConfigSource {
-        initial_fetch_timeout: Some(Duration::default()),
+        initial_fetch_timeout: (!tulle).then(Duration::default),
         resource_api_version: ApiVersion::V3 as i32,
         config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         ..Default::default()

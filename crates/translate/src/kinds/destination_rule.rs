@@ -42,9 +42,13 @@ pub fn apply(policy: &ClusterPolicy<'_>, scope: &Scope<'_>, cluster: &mut Cluste
     }
     if let Some(outlier) = policy.outlier_detection {
         cluster.outlier_detection = Some(outlier_detection(outlier));
-        let value = f64::from(outlier.min_health_percent.max(0));
-        cluster.common_lb_config =
-            Some(CommonLbConfig { healthy_panic_threshold: Some(Percent { value }), ..Default::default() });
+        // Envoy's own default of 50 is taken back as Istio does; `tulle-proxy` has none.
+        if outlier.min_health_percent > 0 || !scope.is_tulle() {
+            let value = f64::from(outlier.min_health_percent.max(0));
+            let threshold = Some(Percent { value });
+            cluster.common_lb_config =
+                Some(CommonLbConfig { healthy_panic_threshold: threshold, ..Default::default() });
+        }
     }
 }
 

@@ -80,7 +80,10 @@ fn outbound(
     let mut cluster = Cluster {
         name: name.clone(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
-        eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(values::ads()), service_name: name }),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(values::ads(scope.is_tulle())),
+            service_name: name,
+        }),
         metadata: Some(metadata(service, host, subset_name, port.port)),
         ..Default::default()
     };
@@ -96,7 +99,7 @@ fn outbound(
         Some(settings) if settings.mode == ClientTlsMode::Disable => {}
         Some(settings) => {
             let identities = server_identities(scope, service, port);
-            cluster.transport_socket = transport_socket::upstream_explicit(mesh, settings, sni, identities);
+            cluster.transport_socket = transport_socket::upstream_explicit(scope, settings, sni, identities);
         }
         None if mesh.enable_auto_mtls() => {
             let identities = server_identities(scope, service, port);
@@ -104,7 +107,7 @@ fn outbound(
                 TransportSocketMatch {
                     name: "tlsMode-istio".to_owned(),
                     r#match: Some(values::struct_of([(TLS_MODE.0, values::text(TLS_MODE.1))])),
-                    transport_socket: Some(transport_socket::upstream_mesh(mesh, sni, identities)),
+                    transport_socket: Some(transport_socket::upstream_mesh(scope, sni, identities)),
                 },
                 TransportSocketMatch {
                     name: "tlsMode-disabled".to_owned(),

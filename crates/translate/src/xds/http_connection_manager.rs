@@ -64,7 +64,8 @@ pub fn outbound(scope: &Scope<'_>, stat_prefix: String, route_name: &str) -> Any
         filters.push(filter("istio.metadata_exchange", protos::any::pack(&config)));
     }
     filters.extend(last_filters(scope));
-    let rds = Rds { config_source: Some(values::ads()), route_config_name: route_name.to_owned() };
+    let rds =
+        Rds { config_source: Some(values::ads(scope.is_tulle())), route_config_name: route_name.to_owned() };
     canonical::pack(&HttpConnectionManager {
         stat_prefix,
         http_filters: filters,

@@ -106,7 +106,7 @@ fn inbound(
         filter_chain_match: (!transport.is_empty())
             .then(|| FilterChainMatch { transport_protocol: transport.to_owned(), ..Default::default() }),
         filters: vec![manager_filter(manager.clone())],
-        transport_socket: tls.then(|| transport_socket::downstream(scope.world.mesh())),
+        transport_socket: tls.then(|| transport_socket::downstream(scope)),
         ..Default::default()
     };
     let name = format!("{address}_{port}");

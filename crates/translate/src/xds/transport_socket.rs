@@ -17,6 +17,7 @@ use protos::envoy::envoy::extensions::transport_sockets::tls::v3::{
 };
 use protos::envoy::envoy::r#type::matcher::v3::StringMatcher;
 
+use crate::scope::Scope;
 use crate::values;
 
 /// Protocols that a sidecar accepts from its peers.
@@ -34,12 +35,13 @@ pub fn raw_buffer() -> TransportSocket {
 }
 
 /// Mutual TLS of a server: any identity of the mesh is accepted; policies decide the rest.
-pub fn downstream(mesh: &MeshConfig) -> TransportSocket {
+pub fn downstream(scope: &Scope<'_>) -> TransportSocket {
+    let mesh = scope.world.mesh();
     let domains =
         std::iter::once(mesh.trust_domain()).chain(mesh.trust_domain_aliases.iter().map(String::as_str));
     let names = domains.map(|domain| values::prefix(format!("spiffe://{domain}/"))).collect();
     let context = DownstreamTlsContext {
-        common_tls_context: Some(mesh_context(mesh, names, &SERVER_ALPN)),
+        common_tls_context: Some(mesh_context(scope, names, &SERVER_ALPN)),
         require_client_certificate: values::boolean(true),
         ..Default::default()
     };
@@ -50,25 +52,26 @@ pub fn downstream(mesh: &MeshConfig) -> TransportSocket {
 }
 
 /// Mutual TLS of a client in the mesh: the server must have one of these names.
-pub fn upstream_mesh(mesh: &MeshConfig, sni: String, names: Vec<StringMatcher>) -> TransportSocket {
-    let common = mesh_context(mesh, names, &CLIENT_ALPN);
+pub fn upstream_mesh(scope: &Scope<'_>, sni: String, names: Vec<StringMatcher>) -> TransportSocket {
+    let common = mesh_context(scope, names, &CLIENT_ALPN);
     upstream(UpstreamTlsContext { common_tls_context: Some(common), sni, ..Default::default() })
 }
 
 /// TLS as a DestinationRule asks for it, with files or the system's roots. `None` means plain text.
 pub fn upstream_explicit(
-    mesh: &MeshConfig,
+    scope: &Scope<'_>,
     settings: &ClientTlsSettings,
     sni: String,
     mesh_names: Vec<StringMatcher>,
 ) -> Option<TransportSocket> {
+    let mesh = scope.world.mesh();
     let written: Vec<StringMatcher> = settings.subject_alt_names.iter().map(values::exact).collect();
     match settings.mode {
         ClientTlsMode::Disable => None,
         ClientTlsMode::IstioMutual => {
             let names = if written.is_empty() { mesh_names } else { written };
             let sni = if settings.sni.is_empty() { sni } else { settings.sni.clone() };
-            Some(upstream_mesh(mesh, sni, names))
+            Some(upstream_mesh(scope, sni, names))
         }
         ClientTlsMode::Simple | ClientTlsMode::Mutual => {
             let mut common = CommonTlsContext {
@@ -181,8 +184,11 @@ fn parameters(mesh: &MeshConfig) -> TlsParameters {
 }
 
 /// The workload's own certificate, and peers whose URI is one of `names` under the mesh's roots.
-fn mesh_context(mesh: &MeshConfig, names: Vec<StringMatcher>, alpn: &[&str]) -> CommonTlsContext {
-    let secret = |name: &str| SdsSecretConfig { name: name.to_owned(), sds_config: Some(values::ads()) };
+fn mesh_context(scope: &Scope<'_>, names: Vec<StringMatcher>, alpn: &[&str]) -> CommonTlsContext {
+    let secret = |name: &str| SdsSecretConfig {
+        name: name.to_owned(),
+        sds_config: Some(values::ads(scope.is_tulle())),
+    };
     let matchers = names.into_iter().map(|matcher| SubjectAltNameMatcher {
         san_type: SanType::Uri as i32,
         matcher: Some(matcher),
@@ -198,7 +204,7 @@ fn mesh_context(mesh: &MeshConfig, names: Vec<StringMatcher>, alpn: &[&str]) -> 
         ..Default::default()
     };
     CommonTlsContext {
-        tls_params: Some(parameters(mesh)),
+        tls_params: Some(parameters(scope.world.mesh())),
         tls_certificate_sds_secret_configs: vec![secret("default")],
         alpn_protocols: alpn.iter().map(|name| (*name).to_owned()).collect(),
         validation_context_type: Some(ValidationContextType::CombinedValidationContext(validation)),
