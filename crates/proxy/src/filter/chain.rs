@@ -63,7 +63,11 @@ impl HttpChain {
     ///
     /// # Errors
     /// An access log cannot be opened.
-    pub fn build(config: &Arc<HttpConnectionManager>, direction: Direction, shared: &Shared) -> io::Result<Arc<Self>> {
+    pub fn build(
+        config: &Arc<HttpConnectionManager>,
+        direction: Direction,
+        shared: &Shared,
+    ) -> io::Result<Arc<Self>> {
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
         let mut router = Router::default();
         for filter in &config.http_filters {

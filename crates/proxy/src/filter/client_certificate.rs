@@ -12,7 +12,12 @@ pub const HEADER: &str = "x-forwarded-client-cert";
 
 /// Rewrites the header. What a client says about itself is kept only where the configuration says so and the client
 /// proved its identity (except for `AlwaysForwardOnly`, which trusts the network).
-pub fn apply(headers: &mut Headers, mode: ForwardClientCert, details: ClientCertDetails, session: Option<&Session>) {
+pub fn apply(
+    headers: &mut Headers,
+    mode: ForwardClientCert,
+    details: ClientCertDetails,
+    session: Option<&Session>,
+) {
     if mode == ForwardClientCert::AlwaysForwardOnly {
         return;
     }
@@ -86,7 +91,8 @@ mod tests {
     use crate::tls::testing::{Authority, Leaf};
     use std::sync::Arc;
 
-    const DETAILS: ClientCertDetails = ClientCertDetails { subject: true, cert: false, chain: false, dns: true, uri: true };
+    const DETAILS: ClientCertDetails =
+        ClientCertDetails { subject: true, cert: false, chain: false, dns: true, uri: true };
 
     fn session(peer: bool) -> Session {
         let leaf = Leaf::new(&["spiffe://cluster.local/ns/a/sa/b"]).dns("b.local").organization("O;\"x\"");

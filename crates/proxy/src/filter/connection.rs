@@ -85,6 +85,10 @@ impl ConnectionState {
 
     /// How the caller reached us, for the destination's metrics.
     pub fn security(&self) -> ConnectionSecurity {
-        if self.peer_certificate().is_some() { ConnectionSecurity::MutualTls } else { ConnectionSecurity::None }
+        if self.peer_certificate().is_some() {
+            ConnectionSecurity::MutualTls
+        } else {
+            ConnectionSecurity::None
+        }
     }
 }

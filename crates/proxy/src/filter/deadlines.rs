@@ -78,7 +78,8 @@ impl Deadlines {
 
     /// The first time that will be over.
     fn next(&self) -> Option<(Instant, Passed)> {
-        let route = self.limits.route.zip(self.progress.end.get()).map(|(limit, end)| (end + limit, Passed::Route));
+        let route =
+            self.limits.route.zip(self.progress.end.get()).map(|(limit, end)| (end + limit, Passed::Route));
         let moved = self.progress.moved.get().unwrap_or(self.begun);
         let idle = self.limits.idle.map(|limit| (moved + limit, Passed::Idle));
         let duration = self.limits.duration.map(|limit| (self.begun + limit, Passed::Duration));
@@ -94,7 +95,9 @@ impl Passed {
         match self {
             Passed::Route => LocalReply::timeout(),
             Passed::Idle => LocalReply::new(status, "stream timeout", self.details()).flag(self.flags()),
-            Passed::Duration => LocalReply::new(status, "downstream duration timeout", self.details()).flag(self.flags()),
+            Passed::Duration => {
+                LocalReply::new(status, "downstream duration timeout", self.details()).flag(self.flags())
+            }
         }
     }
 

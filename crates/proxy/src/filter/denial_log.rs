@@ -82,7 +82,10 @@ mod tests {
 
     #[test]
     fn names_the_users_resources() {
-        let two = ["ns[production]-policy[payment-callers]-rule[0]", "ns[production]-policy[payment-callers]-rule[1]"];
+        let two = [
+            "ns[production]-policy[payment-callers]-rule[0]",
+            "ns[production]-policy[payment-callers]-rule[1]",
+        ];
         assert_eq!(
             explain(&rules(RbacAction::Allow, &two), None),
             "no rule of AuthorizationPolicy production/payment-callers allows it"

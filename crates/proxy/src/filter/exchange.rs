@@ -15,8 +15,8 @@ use crate::http::{RequestHead, ResponseHead, Version};
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{Protocol, Workload};
 use crate::telemetry::{RequestRecord, ResponseFlags};
-use crate::upstream::host::Host;
 use crate::upstream::Cluster;
+use crate::upstream::host::Host;
 
 /// What is known about the upstream that was tried last.
 #[derive(Debug, Clone)]
@@ -64,7 +64,12 @@ pub struct Exchange {
 
 impl Exchange {
     /// A request that has just come.
-    pub fn new(worker: &Rc<Worker>, chain: &Arc<HttpChain>, connection: &Rc<ConnectionState>, head: &RequestHead) -> Self {
+    pub fn new(
+        worker: &Rc<Worker>,
+        chain: &Arc<HttpChain>,
+        connection: &Rc<ConnectionState>,
+        head: &RequestHead,
+    ) -> Self {
         let protocol = match head.version {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
@@ -99,7 +104,9 @@ impl Exchange {
     pub fn begin_response(&mut self, head: &ResponseHead) {
         self.record.status = head.status;
         self.record.response_head_bytes = (head.headers.byte_size() + 15) as u64;
-        if let Some(cells) = self.connection.cells.by_class.get(usize::from(head.status / 100).wrapping_sub(1)) {
+        if let Some(cells) =
+            self.connection.cells.by_class.get(usize::from(head.status / 100).wrapping_sub(1))
+        {
             cells.increment();
         }
         if let Protocol::Grpc(None) = self.protocol {

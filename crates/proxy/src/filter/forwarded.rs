@@ -124,7 +124,10 @@ mod tests {
         "10.0.0.9:4000".parse().unwrap()
     }
 
-    fn run(fields: &[(&'static str, &'static str)], edit: impl FnOnce(&mut HttpConnectionManager)) -> (Headers, Client) {
+    fn run(
+        fields: &[(&'static str, &'static str)],
+        edit: impl FnOnce(&mut HttpConnectionManager),
+    ) -> (Headers, Client) {
         let mut headers: Headers = fields.iter().copied().collect();
         let mut config = manager();
         edit(&mut config);
@@ -135,7 +138,11 @@ mod tests {
     #[test]
     fn inside_the_mesh_the_peers_headers_stay() {
         let (headers, client) = run(
-            &[("X-Forwarded-For", "1.1.1.1, 2.2.2.2"), ("x-forwarded-proto", "https"), ("x-envoy-decorator-operation", "a")],
+            &[
+                ("X-Forwarded-For", "1.1.1.1, 2.2.2.2"),
+                ("x-forwarded-proto", "https"),
+                ("x-envoy-decorator-operation", "a"),
+            ],
             |_| {},
         );
         assert_eq!(headers.get_str("x-forwarded-for"), Some("1.1.1.1, 2.2.2.2"));
@@ -149,7 +156,11 @@ mod tests {
     #[test]
     fn at_the_edge_the_connection_is_the_truth() {
         let (headers, client) = run(
-            &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https"), ("x-envoy-peer-metadata", "forged")],
+            &[
+                ("x-forwarded-for", "6.6.6.6"),
+                ("x-forwarded-proto", "https"),
+                ("x-envoy-peer-metadata", "forged"),
+            ],
             |config| config.use_remote_address = true,
         );
         assert_eq!(headers.get_str("x-forwarded-for"), Some("6.6.6.6,10.0.0.9"));
@@ -161,13 +172,11 @@ mod tests {
 
     #[test]
     fn trusted_hops_are_counted_from_the_right() {
-        let (headers, client) = run(
-            &[("x-forwarded-for", "6.6.6.6, 1.1.1.1"), ("x-forwarded-for", "2.2.2.2")],
-            |config| {
+        let (headers, client) =
+            run(&[("x-forwarded-for", "6.6.6.6, 1.1.1.1"), ("x-forwarded-for", "2.2.2.2")], |config| {
                 config.use_remote_address = true;
                 config.xff_num_trusted_hops = 2;
-            },
-        );
+            });
         assert_eq!(client.address, "1.1.1.1:0".parse().unwrap());
         assert_eq!(headers.get_str("x-forwarded-for"), Some("6.6.6.6, 1.1.1.1,2.2.2.2,10.0.0.9"));
     }

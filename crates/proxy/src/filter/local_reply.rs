@@ -57,7 +57,8 @@ impl LocalReply {
 
     /// The route's timeout passed before the response began.
     pub fn timeout() -> Self {
-        Self::new(504, "upstream request timeout", "response_timeout").flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
+        Self::new(504, "upstream request timeout", "response_timeout")
+            .flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
     }
 
     /// A redirect to `location`.
@@ -104,7 +105,8 @@ impl LocalReply {
 
     fn upstream_reset(status: u16, cause: &'static str, transport: Option<String>, retried: bool) -> Self {
         let latest = if retried { "retried and the latest reset reason" } else { "reset reason" };
-        let mut body = format!("upstream connect error or disconnect/reset before headers. {latest}: {cause}");
+        let mut body =
+            format!("upstream connect error or disconnect/reset before headers. {latest}: {cause}");
         let mut details = cause.to_owned();
         if let Some(transport) = &transport {
             body.push_str(", transport failure reason: ");
@@ -114,14 +116,16 @@ impl LocalReply {
         }
         // Details are one word in a log line.
         let details = details.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
-        let mut reply = Self::new(status, body, format!("upstream_reset_before_response_started{{{details}}}"));
+        let mut reply =
+            Self::new(status, body, format!("upstream_reset_before_response_started{{{details}}}"));
         reply.transport_failure = transport.map_or(Cow::Borrowed(""), Cow::Owned);
         reply
     }
 
     /// Head and body for the codec; `bodyless`: the request was HEAD.
     pub fn into_response(self, bodyless: bool) -> (ResponseHead, Body) {
-        let length = if self.body.is_empty() { BodyLength::None } else { BodyLength::Known(self.body.len() as u64) };
+        let length =
+            if self.body.is_empty() { BodyLength::None } else { BodyLength::Known(self.body.len() as u64) };
         let mut head = ResponseHead::new(self.status, length);
         if !self.body.is_empty() {
             if bodyless {
@@ -168,11 +172,18 @@ mod tests {
         assert_eq!(&*reply.details, "upstream_reset_before_response_started{connection_timeout}");
         assert_eq!(reply.flags.to_string(), "UF,URX");
         assert!(reply.body.ends_with(b"retried and the latest reset reason: connection timeout"));
-        let reset = CallFailure::Send { blame: Blame::Upstream, reason: Reason::UpstreamReset, detail: String::new() };
+        let reset = CallFailure::Send {
+            blame: Blame::Upstream,
+            reason: Reason::UpstreamReset,
+            detail: String::new(),
+        };
         let reply = LocalReply::of_failure(&reset, false);
         assert_eq!((reply.status, reply.flags.to_string().as_str()), (503, "UC"));
         let reply = LocalReply::of_failure(&CallFailure::NoHealthyUpstream, false);
-        assert_eq!((reply.status, &reply.body[..], reply.flags.to_string().as_str()), (503, &b"no healthy upstream"[..], "UH"));
+        assert_eq!(
+            (reply.status, &reply.body[..], reply.flags.to_string().as_str()),
+            (503, &b"no healthy upstream"[..], "UH")
+        );
     }
 
     #[test]

@@ -36,7 +36,12 @@ impl ConnectionManager {
         Self { worker: worker.clone(), chain: chain.clone(), connection }
     }
 
-    async fn serve(&self, mut head: RequestHead, body: Body, informational: Informational) -> (ResponseHead, Body) {
+    async fn serve(
+        &self,
+        mut head: RequestHead,
+        body: Body,
+        informational: Informational,
+    ) -> (ResponseHead, Body) {
         let mut exchange = Box::new(Exchange::new(&self.worker, &self.chain, &self.connection, &head));
         let bodyless = head.method == Method::HEAD;
         let outcome = self.answer(&mut head, body, &informational, &mut exchange).await;
@@ -77,7 +82,12 @@ impl ConnectionManager {
         if exchange.client.address != remote {
             exchange.record.client_address = Some(exchange.client.address);
         }
-        client_certificate::apply(&mut head.headers, config.forward_client_cert, config.client_cert_details, session);
+        client_certificate::apply(
+            &mut head.headers,
+            config.forward_client_cert,
+            config.client_cert_details,
+            session,
+        );
         if !config.via.is_empty() {
             head.headers.append("via", Bytes::copy_from_slice(config.via.as_bytes()));
         }

@@ -125,7 +125,9 @@ async fn a_connection_that_cannot_be_made_is_tried_on_another_host_for_every_met
         proxy.push_routes(routes(vec![route("", to("only"))]));
         let answer = proxy.get("/", &[]).await;
         assert_eq!(answer.status, 503);
-        assert!(answer.body.ends_with(b"transport failure reason: delayed connect error: Connection refused"));
+        assert!(
+            answer.body.ends_with(b"transport failure reason: delayed connect error: Connection refused")
+        );
         assert_eq!(proxy.metric("istio_requests_total", &["response_flags=\"UF\""]).as_deref(), Some("1"));
 
         proxy.push_routes(routes(vec![route("", to("both"))]));
@@ -164,7 +166,10 @@ async fn a_timeout_of_the_route_is_a_504_and_zero_means_none() {
         let waiting = tokio::time::timeout(Duration::from_millis(100), proxy.get("/", &[])).await;
         assert!(waiting.is_err(), "without a timeout the request waits");
         // The client went away: counted as such, and the upstream's connection is closed.
-        assert_eq!(proxy.metric("istio_requests_total", &["\"DC\"", "response_code=\"0\""]).as_deref(), Some("1"));
+        assert_eq!(
+            proxy.metric("istio_requests_total", &["\"DC\"", "response_code=\"0\""]).as_deref(),
+            Some("1")
+        );
         assert_eq!(open().as_deref(), Some("0"));
     })
     .await;
@@ -181,7 +186,10 @@ async fn a_body_that_breaks_off_is_told_as_broken() {
         let answer = proxy.get("/", &[]).await;
         assert!(answer.broken);
         assert_eq!(&answer.body[..], b"abc");
-        assert_eq!(proxy.metric("istio_requests_total", &["\"200\"", "response_flags=\"UC\""]).as_deref(), Some("1"));
+        assert_eq!(
+            proxy.metric("istio_requests_total", &["\"200\"", "response_flags=\"UC\""]).as_deref(),
+            Some("1")
+        );
     })
     .await;
 }
@@ -257,7 +265,8 @@ async fn the_log_has_a_line_for_every_request_and_none_is_made_without_a_log() {
         let _ = std::fs::remove_file(&path);
         let mut config = sidecar(vec![]);
         config.access_log = vec![log_to(path.to_str().unwrap())];
-        let (proxy, upstream) = (Proxy::new(config, Direction::Outbound), Upstream::start(|_| ok("paid")).await);
+        let (proxy, upstream) =
+            (Proxy::new(config, Direction::Outbound), Upstream::start(|_| ok("paid")).await);
         proxy.push_clusters(&[("pay", &[upstream.address])]);
         proxy.push_routes(routes(vec![route("default", to("pay"))]));
         proxy.get("/a\"b", &[]).await;

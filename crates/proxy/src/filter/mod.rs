@@ -14,7 +14,6 @@ pub mod local_reply;
 pub mod manager;
 pub mod peer_metadata;
 pub mod rbac;
-pub mod rbac_rules;
 pub mod request_body;
 pub mod response_body;
 pub mod response_headers;

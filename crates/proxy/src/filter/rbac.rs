@@ -9,8 +9,8 @@ use super::chain::{Filter, Verdict};
 use super::denial_log;
 use super::exchange::Exchange;
 use super::local_reply::LocalReply;
-use super::rbac_rules::{Asked, Decision, decide};
 use crate::http::RequestHead;
+use crate::route::view::{CallerView, HeadView};
 
 /// What a denied client reads.
 const BODY: &str = "RBAC: access denied";
@@ -31,8 +31,7 @@ impl Rbac {
 impl Filter for Rbac {
     fn on_request(&self, head: &mut RequestHead, exchange: &mut Exchange) -> Verdict {
         let connection = exchange.connection.clone();
-        let asked = Asked {
-            head,
+        let caller = CallerView {
             peer: connection.peer_certificate(),
             direct_remote: connection.facts.remote.ip(),
             remote: exchange.client.address.ip(),
@@ -40,38 +39,41 @@ impl Filter for Rbac {
             server_name: &connection.facts.server_name,
         };
         let Some(rules) = &self.filter.rules else { return Verdict::Continue };
-        match decide(rules, &asked) {
-            Decision::Allowed => {
-                connection.cells.allowed.increment();
-                Verdict::Continue
-            }
-            Decision::Denied(policy) => {
-                connection.cells.denied.increment();
-                tell(rules, policy, &asked, exchange);
-                let details = format!("rbac_access_denied_matched_policy[{}]", policy.unwrap_or("none"));
-                // One word in a log line.
-                let details = details.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
-                Verdict::Reply(Box::new(LocalReply::new(403, BODY, details)))
-            }
+        let verdict = decide::request_verdict(rules, &caller, &HeadView(head));
+        if verdict.allowed {
+            connection.cells.allowed.increment();
+            return Verdict::Continue;
         }
+        connection.cells.denied.increment();
+        tell(rules, verdict.policy, head, &caller, exchange);
+        let details = format!("rbac_access_denied_matched_policy[{}]", verdict.policy.unwrap_or("none"));
+        // One word in a log line.
+        let details = details.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
+        Verdict::Reply(Box::new(LocalReply::new(403, BODY, details)))
     }
 }
 
 /// Writes the line that names the user's policies, unless there were many a moment ago.
-fn tell(rules: &RbacRules, policy: Option<&str>, asked: &Asked<'_>, exchange: &Exchange) {
+fn tell(
+    rules: &RbacRules,
+    policy: Option<&str>,
+    head: &RequestHead,
+    caller: &CallerView<'_>,
+    exchange: &Exchange,
+) {
     let Some(suppressed) = exchange.worker.denials.admit(Instant::now()) else { return };
-    let who = asked.peer.map_or_else(
+    let who = caller.peer.map_or_else(
         || format!("a plaintext client at {}", exchange.connection.facts.remote),
         |peer| peer.name().to_owned(),
     );
     // Debug form: what a client sends must not end the line.
-    let path = String::from_utf8_lossy(asked.head.path());
+    let path = String::from_utf8_lossy(head.path());
     let path = format!("{path:?}");
     tracing::warn!(
         request_id = exchange.request_id.as_ref().map(|id| String::from_utf8_lossy(id).into_owned()),
         suppressed,
         "denied {} {} from {who}: {}",
-        asked.head.method,
+        head.method,
         path.trim_matches('"'),
         denial_log::explain(rules, policy)
     );

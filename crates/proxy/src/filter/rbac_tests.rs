@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::{
-    Direction, HttpFilterKind, Permission, Policy, Principal, RbacAction, RbacFilter, RbacRules, StringMatcher,
+    Direction, HttpFilterKind, Permission, Policy, Principal, RbacAction, RbacFilter, RbacRules,
+    StringMatcher,
 };
 
 use crate::filter::testing::*;
@@ -19,9 +20,7 @@ fn rbac(action: RbacAction, permission: Permission, principal: Principal) -> Htt
         permissions: vec![permission],
         principals: vec![principal],
     };
-    HttpFilterKind::Rbac(Arc::new(RbacFilter {
-        rules: Some(RbacRules { action, policies: vec![policy] }),
-    }))
+    HttpFilterKind::Rbac(Arc::new(RbacFilter { rules: Some(RbacRules { action, policies: vec![policy] }) }))
 }
 
 fn only_web() -> HttpFilterKind {
@@ -76,7 +75,8 @@ async fn a_denied_request_never_reaches_the_app_and_an_allowed_one_does() {
 async fn without_the_rule_the_stranger_passes() {
     local(async {
         let (proxy, upstream) = inbound(vec![], None).await;
-        let answer = call(&proxy.connection(Some(mesh_session(STRANGER))), get("/pay", &[]), Body::empty()).await;
+        let answer =
+            call(&proxy.connection(Some(mesh_session(STRANGER))), get("/pay", &[]), Body::empty()).await;
         assert_eq!((answer.status, upstream.requests.borrow().len()), (200, 1));
     })
     .await;
@@ -87,14 +87,19 @@ async fn every_form_of_a_path_gets_the_verdict_of_the_canonical_one() {
     local(async {
         let admin = Permission::Path(StringMatcher::exact("/admin"));
         let (proxy, upstream) = inbound(vec![rbac(RbacAction::Deny, admin, Principal::Any)], None).await;
-        for form in ["/admin", "/a/../admin", "/%61dmin", "/./admin", "/a\\..\\admin", "/a/%2e%2e/admin", "/admin?x"] {
+        for form in
+            ["/admin", "/a/../admin", "/%61dmin", "/./admin", "/a\\..\\admin", "/a/%2e%2e/admin", "/admin?x"]
+        {
             let answer = proxy.get(form, &[]).await;
             assert_eq!(answer.status, 403, "{form}");
         }
         assert_eq!(proxy.get("/admin#x", &[]).await.status, 400);
         assert_eq!(upstream.requests.borrow().len(), 0);
         assert_eq!(proxy.get("/a/../public", &[]).await.status, 200);
-        assert!(upstream.requests.borrow()[0].starts_with("GET /public HTTP/1.1\r\n"), "the app sees the same path");
+        assert!(
+            upstream.requests.borrow()[0].starts_with("GET /public HTTP/1.1\r\n"),
+            "the app sees the same path"
+        );
     })
     .await;
 }
@@ -106,7 +111,8 @@ async fn a_filter_that_denies_by_a_policy_names_it() {
         let (proxy, upstream) = inbound(vec![rbac(RbacAction::Deny, Permission::Any, web)], None).await;
         let answer = call(&proxy.connection(Some(mesh_session(WEB))), get("/", &[]), Body::empty()).await;
         assert_eq!(answer.status, 403);
-        let answer = call(&proxy.connection(Some(mesh_session(STRANGER))), get("/", &[]), Body::empty()).await;
+        let answer =
+            call(&proxy.connection(Some(mesh_session(STRANGER))), get("/", &[]), Body::empty()).await;
         assert_eq!((answer.status, upstream.requests.borrow().len()), (200, 1));
     })
     .await;

@@ -20,7 +20,12 @@ pub struct RecordedBody {
 
 impl RecordedBody {
     /// Ties the body to its exchange; one that is empty has ended.
-    pub fn wrap(inner: Body, length: BodyLength, deadlines: Option<Deadlines>, mut exchange: Box<Exchange>) -> Body {
+    pub fn wrap(
+        inner: Body,
+        length: BodyLength,
+        deadlines: Option<Deadlines>,
+        mut exchange: Box<Exchange>,
+    ) -> Body {
         if inner.is_end() {
             exchange.end();
             return inner;
@@ -89,7 +94,9 @@ impl BodyStream for RecordedBody {
                 }
                 self.finish();
             }
-            Poll::Ready(Some(Err(error))) => self.fail(ResponseFlags::of(error.reason), details(error.reason)),
+            Poll::Ready(Some(Err(error))) => {
+                self.fail(ResponseFlags::of(error.reason), details(error.reason))
+            }
             Poll::Ready(None) => self.finish(),
             Poll::Pending => {
                 let passed = self.deadlines.as_mut().map(|deadlines| deadlines.poll_passed(cx));

@@ -25,7 +25,9 @@ pub fn complete(head: &mut ResponseHead, with: Completion<'_>) {
     let name = || Bytes::copy_from_slice(config.server_name.as_bytes());
     match config.server_header {
         ServerHeader::Overwrite => head.headers.set("server", name()),
-        ServerHeader::AppendIfAbsent if !head.headers.contains("server") => head.headers.append("server", name()),
+        ServerHeader::AppendIfAbsent if !head.headers.contains("server") => {
+            head.headers.append("server", name())
+        }
         // An answer of the proxy has no other server to name.
         ServerHeader::PassThrough if with.local => head.headers.set("server", name()),
         ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
@@ -77,7 +79,10 @@ mod tests {
         let mut head = ResponseHead::new(200, BodyLength::None);
         head.headers = [("Date", "theirs")].into_iter().collect();
         let id = Bytes::from("11-22");
-        complete(&mut head, Completion { config: &config, date: "ours".into(), request_id: Some(&id), local: false });
+        complete(
+            &mut head,
+            Completion { config: &config, date: "ours".into(), request_id: Some(&id), local: false },
+        );
         assert_eq!(head.headers.get_str("date"), Some("theirs"));
         assert_eq!(head.headers.get_str("x-request-id"), Some("11-22"));
     }

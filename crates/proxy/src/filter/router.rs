@@ -64,7 +64,8 @@ impl Router {
         let route = picked.route.clone();
         match &route.action {
             RouteAction::Forward(forward) => {
-                self.forward(head, body, forward, &picked, routed.routing, routed.informational, exchange).await
+                self.forward(head, body, forward, &picked, routed.routing, routed.informational, exchange)
+                    .await
             }
             RouteAction::Redirect(redirect) => {
                 let location = rewrite::location(redirect, &route.matcher, head, scheme_seen_by_client(head));
@@ -77,7 +78,10 @@ impl Router {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call site; the parts of a request belong to different owners")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call site; the parts of a request belong to different owners"
+    )]
     async fn forward(
         &self,
         head: &mut RequestHead,
@@ -114,7 +118,9 @@ impl Router {
                 if counts_attempts {
                     head.headers.set("x-envoy-attempt-count", attempt.number.to_string());
                 }
-                if let (HostRewrite::Auto, Address::Name { host, .. }) = (&forward.host_rewrite, &attempt.host.endpoint.address) {
+                if let (HostRewrite::Auto, Address::Name { host, .. }) =
+                    (&forward.host_rewrite, &attempt.host.endpoint.address)
+                {
                     head.authority = bytes::Bytes::copy_from_slice(host.as_bytes());
                 }
                 note_attempt(exchange, attempt);
@@ -167,9 +173,8 @@ impl Router {
                 header_operations::apply(operations, &mut head.headers, Some(values));
             }
         }
-        let new_host = picked
-            .weighted_host_rewrite(weighted)
-            .or_else(|| rewrite::host(&forward.host_rewrite, head));
+        let new_host =
+            picked.weighted_host_rewrite(weighted).or_else(|| rewrite::host(&forward.host_rewrite, head));
         if let Some(host) = new_host {
             if forward.append_x_forwarded_host {
                 head.headers.append("x-forwarded-host", head.authority.clone());

@@ -80,7 +80,11 @@ impl Filter for Stats {
             ),
             Reporter::Source => (
                 own,
-                exchange.called.as_ref().or(upstream.map(|upstream| &upstream.host.workload)).unwrap_or(unknown),
+                exchange
+                    .called
+                    .as_ref()
+                    .or(upstream.map(|upstream| &upstream.host.workload))
+                    .unwrap_or(unknown),
                 upstream.map_or(nobody, |upstream| &upstream.own_principal),
                 upstream.map_or(nobody, |upstream| &upstream.peer_principal),
                 ConnectionSecurity::Unknown,
@@ -98,7 +102,8 @@ impl Filter for Stats {
             flags: record.flags,
             security,
         };
-        let duration = record.end.map_or_else(Default::default, |end| end.saturating_duration_since(record.begun));
+        let duration =
+            record.end.map_or_else(Default::default, |end| end.saturating_duration_since(record.begun));
         let sample = RequestSample {
             duration_microseconds: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             request_bytes: record.request_head_bytes + record.request_body_bytes,
@@ -114,7 +119,9 @@ mod tests {
 
     #[test]
     fn a_port_is_no_part_of_the_service() {
-        for (host, name) in [("a.b:80", "a.b"), ("a.b", "a.b"), ("[::1]:80", "[::1]"), ("::1", "::1"), ("a:b", "a:b")] {
+        for (host, name) in
+            [("a.b:80", "a.b"), ("a.b", "a.b"), ("[::1]:80", "[::1]"), ("::1", "::1"), ("a:b", "a:b")]
+        {
             assert_eq!(without_port(host), name);
         }
     }

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use config::model::{
-    AccessLog, AccessLogFormat, AccessLogSink, ClientCertDetails, ClusterSpecifier, Codec, Direction, DomainIndex,
-    EscapedSlashes, Format, Forward, ForwardClientCert, HeaderOperations, HeaderSource, HeadersWithUnderscores,
-    HostRewrite, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LoadAssignment, Node, Operator,
-    PathMatch, PathRewrite, PeerMetadataFilter, Route, RouteAction, RouteConfiguration, RouteMatch,
-    RouteSource, RouterFilter, ServerHeader, StatsFilter, StripPort, Token, Value, VirtualHost, WeightedCluster,
-    WeightedClusters,
+    AccessLog, AccessLogFormat, AccessLogSink, ClientCertDetails, ClusterSpecifier, Codec, Direction,
+    DomainIndex, EscapedSlashes, Format, Forward, ForwardClientCert, HeaderOperations, HeaderSource,
+    HeadersWithUnderscores, HostRewrite, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind,
+    LoadAssignment, Node, Operator, PathMatch, PathRewrite, PeerMetadataFilter, Route, RouteAction,
+    RouteConfiguration, RouteMatch, RouteSource, RouterFilter, ServerHeader, StatsFilter, StripPort, Token,
+    Value, VirtualHost, WeightedCluster, WeightedClusters,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -101,7 +101,10 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<St
         let text = String::from_utf8_lossy(buffer).into_owned();
         if let Some(end) = text.find("\r\n\r\n") {
             let lower = text[..end].to_ascii_lowercase();
-            let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+            let length = lower
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+                .unwrap_or(0);
             if buffer.len() >= end + 4 + length {
                 buffer.drain(..end + 4 + length);
                 return Some(text[..end + 4 + length].to_owned());
@@ -197,9 +200,9 @@ impl Proxy {
     /// What stands behind a metric whose line has all of `parts`.
     pub fn metric(&self, name: &str, parts: &[&str]) -> Option<String> {
         let text = self.metrics();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with(&format!("{name}{{")) && parts.iter().all(|part| line.contains(part)))?;
+        let line = text.lines().find(|line| {
+            line.starts_with(&format!("{name}{{")) && parts.iter().all(|part| line.contains(part))
+        })?;
         line.rsplit(' ').next().map(str::to_owned)
     }
 }

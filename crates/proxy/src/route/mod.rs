@@ -3,9 +3,9 @@
 pub mod canonical;
 pub mod header_operations;
 pub mod live;
-pub mod matching;
 pub mod pick;
 pub mod rewrite;
+pub mod view;
 
 pub use live::{LiveRouting, Routing};
-pub use pick::{Chosen, Picked};
+pub use pick::Picked;

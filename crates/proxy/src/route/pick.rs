@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use config::model::{
-    ClusterSpecifier, Forward, HeaderOperations, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster,
+    ClusterSpecifier, Forward, HeaderOperations, Route, RouteAction, RouteConfiguration, VirtualHost,
+    WeightedCluster,
 };
+use decide::ChosenCluster;
 
-use super::{matching, rewrite};
+use super::view::HeadView;
 use crate::http::RequestHead;
 use crate::telemetry::Random;
 
@@ -20,54 +22,16 @@ pub struct Picked {
     host: usize,
 }
 
-/// The cluster that a request goes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chosen {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its position among weighted clusters.
-    pub weighted: Option<usize>,
-}
-
 impl Picked {
-    /// The route of a request: the virtual host by its authority, then the first route that matches. `None`: no route.
+    /// The route of a request; `None`: no route matches.
     pub fn pick(routes: &Arc<RouteConfiguration>, head: &RequestHead, random: &Random) -> Option<Picked> {
-        let authority = std::str::from_utf8(&head.authority).ok()?;
-        let authority = if routes.ignore_port_in_host_matching {
-            std::str::from_utf8(rewrite::split_port(authority.as_bytes()).0).ok()?
-        } else {
-            authority
-        };
-        let host = if authority.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            routes.domains.find(&authority.to_ascii_lowercase())?
-        } else {
-            routes.domains.find(authority)?
-        };
-        let ignore_parameters = routes.ignore_path_parameters;
-        let all = &routes.virtual_hosts.get(host)?.routes;
-        let route = all.iter().find(|route| matching::route(&route.matcher, head, ignore_parameters, random))?.clone();
-        Some(Picked { route, routes: routes.clone(), host })
+        let chosen = decide::pick_route(routes, &HeadView(head), random.next())?;
+        Some(Picked { route: chosen.route.clone(), routes: routes.clone(), host: chosen.virtual_host })
     }
 
-    /// The cluster of a forwarding route. `None`: the header that should name it is missing.
-    pub fn cluster(&self, forward: &Forward, head: &RequestHead, random: &Random) -> Option<Chosen> {
-        match &forward.cluster {
-            ClusterSpecifier::Cluster(name) => Some(Chosen { name: name.clone(), weighted: None }),
-            ClusterSpecifier::Header(name) => {
-                let value = head.headers.get_str(name).filter(|value| !value.is_empty())?;
-                Some(Chosen { name: value.into(), weighted: None })
-            }
-            ClusterSpecifier::Weighted(all) => {
-                let mut point = random.below(all.total);
-                for (position, one) in all.clusters.iter().enumerate() {
-                    match point.checked_sub(u64::from(one.weight)) {
-                        None => return Some(Chosen { name: one.name.clone(), weighted: Some(position) }),
-                        Some(rest) => point = rest,
-                    }
-                }
-                None
-            }
-        }
+    /// The cluster of a forwarding route; `None`: the header that should name it is missing.
+    pub fn cluster(&self, forward: &Forward, head: &RequestHead, random: &Random) -> Option<ChosenCluster> {
+        decide::pick_cluster(forward, &HeadView(head), random.next())
     }
 
     /// The virtual host of the route.
@@ -86,7 +50,12 @@ impl Picked {
     pub fn response_operations(&self, weighted: Option<usize>) -> impl Iterator<Item = &HeaderOperations> {
         let host = self.virtual_host().map(|host| &host.response_headers);
         let cluster = self.weighted(weighted).map(|cluster| &cluster.response_headers);
-        self.in_order([cluster, Some(&self.route.response_headers), host, Some(&self.routes.response_headers)])
+        self.in_order([
+            cluster,
+            Some(&self.route.response_headers),
+            host,
+            Some(&self.routes.response_headers),
+        ])
     }
 
     /// From the specific to the general, so that the general wins; or the other way when the configuration says so.

@@ -76,7 +76,9 @@ pub fn location(redirect: &Redirect, matcher: &RouteMatch, head: &RequestHead, s
     let query = if redirect.strip_query { &[][..] } else { query };
     match &redirect.path {
         // A path with a query of its own replaces the old one.
-        Some(path) if path.contains('?') && !redirect.strip_query => location.extend_from_slice(path.as_bytes()),
+        Some(path) if path.contains('?') && !redirect.strip_query => {
+            location.extend_from_slice(path.as_bytes())
+        }
         Some(path) => {
             location.extend_from_slice(path.split('?').next().unwrap_or(path).as_bytes());
             location.extend_from_slice(query);
@@ -144,7 +146,10 @@ mod tests {
         assert_eq!(run(&prefix("/x"), PathMatch::Exact("/v1".into()), "/v1?q").as_deref(), Some("/x?q"));
         assert_eq!(run(&prefix(""), of("/v1"), "/v1").as_deref(), Some("/"));
         assert_eq!(run(&PathRewrite::Keep, of("/"), "/a"), None);
-        let regex = PathRewrite::Regex { pattern: Regex::new("^/a/([0-9]+)").unwrap(), substitution: r"/b/\1".into() };
+        let regex = PathRewrite::Regex {
+            pattern: Regex::new("^/a/([0-9]+)").unwrap(),
+            substitution: r"/b/\1".into(),
+        };
         assert_eq!(run(&regex, of("/"), "/a/12/c?d").as_deref(), Some("/b/12/c?d"));
     }
 
@@ -163,7 +168,13 @@ mod tests {
             let mut redirect = base.clone();
             edit(&mut redirect);
             let head = head(authority, "/a?b=1");
-            String::from_utf8(location(&redirect, &matcher(PathMatch::Prefix("/".into())), &head, Scheme::Http)).unwrap()
+            String::from_utf8(location(
+                &redirect,
+                &matcher(PathMatch::Prefix("/".into())),
+                &head,
+                Scheme::Http,
+            ))
+            .unwrap()
         };
         assert_eq!(run(&|r| r.scheme = Some("https".into()), "a.b:80"), "https://a.b/a?b=1");
         assert_eq!(run(&|r| r.scheme = Some("https".into()), "a.b:8080"), "https://a.b:8080/a?b=1");

@@ -48,9 +48,9 @@ impl AccessLogs {
     pub fn compile(configured: &[AccessLog], sinks: &LogSinks) -> io::Result<Self> {
         let mut compiled = Self::default();
         for log in configured {
-            let sink = sinks
-                .get(&log.sink)
-                .map_err(|error| io::Error::new(error.kind(), format!("access log {:?}: {error}", log.sink)))?;
+            let sink = sinks.get(&log.sink).map_err(|error| {
+                io::Error::new(error.kind(), format!("access log {:?}: {error}", log.sink))
+            })?;
             let layout = compiled.sources.layout(&log.format);
             compiled.logs.push((sink, layout));
         }
@@ -64,7 +64,8 @@ impl AccessLogs {
 
     /// Takes the values that a line needs from the request's head, in the form in which it goes upstream.
     pub fn capture_request(&self, head: &RequestHead, record: &mut RequestRecord) {
-        record.request_values = self.sources.request.iter().map(|source| pick(source, |name| request(head, name))).collect();
+        record.request_values =
+            self.sources.request.iter().map(|source| pick(source, |name| request(head, name))).collect();
     }
 
     /// Takes the values that a line needs from the response's head, in the form in which it goes downstream.
@@ -108,9 +109,9 @@ impl Sources {
     fn layout(&mut self, format: &AccessLogFormat) -> Layout {
         match format {
             AccessLogFormat::Text(format) => Layout::Text(self.pieces(format)),
-            AccessLogFormat::Json(fields) => {
-                Layout::Json(fields.iter().map(|(name, format)| (name.clone(), self.pieces(format))).collect())
-            }
+            AccessLogFormat::Json(fields) => Layout::Json(
+                fields.iter().map(|(name, format)| (name.clone(), self.pieces(format))).collect(),
+            ),
         }
     }
 
@@ -128,10 +129,13 @@ impl Sources {
             Operator::Response(source) => slot(&mut self.response, source),
             Operator::Trailer(source) => slot(&mut self.trailers, source),
             Operator::Environment(name) => {
-                return Piece::Literal(std::env::var(&**name).map_or("-".into(), |value| clean(&value).into()));
+                return Piece::Literal(
+                    std::env::var(&**name).map_or("-".into(), |value| clean(&value).into()),
+                );
             }
             Operator::Hostname => {
-                let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "-".to_owned());
+                let name =
+                    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "-".to_owned());
                 return Piece::Literal(clean(&name).into());
             }
             _ => 0,
@@ -252,7 +256,8 @@ mod tests {
 
     fn record() -> RequestRecord {
         let begun = Instant::now();
-        let mut record = RequestRecord::new(UNIX_EPOCH + Duration::from_millis(1_700_000_000_007), begun, "HTTP/1.1");
+        let mut record =
+            RequestRecord::new(UNIX_EPOCH + Duration::from_millis(1_700_000_000_007), begun, "HTTP/1.1");
         record.end = Some(begun + Duration::from_millis(12));
         record
     }

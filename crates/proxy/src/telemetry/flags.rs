@@ -8,7 +8,8 @@ use std::fmt;
 pub struct ResponseFlags(u32);
 
 /// Short forms, in the order in which Envoy prints them; the position is the bit.
-const NAMES: [&str; 14] = ["UH", "UF", "NR", "UT", "UC", "DC", "UPE", "DPE", "NC", "URX", "UO", "UR", "SI", "DT"];
+const NAMES: [&str; 14] =
+    ["UH", "UF", "NR", "UT", "UC", "DC", "UPE", "DPE", "NC", "URX", "UO", "UR", "SI", "DT"];
 
 macro_rules! flags {
     ($($(#[$doc:meta])* $name:ident = $bit:expr;)*) => {
@@ -75,7 +76,8 @@ impl ResponseFlags {
             "StreamIdleTimeout",
             "DurationTimeout",
         ];
-        let set: Vec<_> = LONG.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0).map(|(_, n)| *n).collect();
+        let set: Vec<_> =
+            LONG.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0).map(|(_, n)| *n).collect();
         if set.is_empty() { "-".to_owned() } else { set.join(",") }
     }
 

@@ -53,7 +53,9 @@ impl LogSink {
 
     /// Queues a line; when the queue is full the line is dropped and counted.
     pub fn write(&self, line: Vec<u8>) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(Message::Line(line)) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.queue.try_send(Message::Line(line))
+        {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -137,7 +139,8 @@ impl LogSinks {
 
     /// Waits until what is queued was written, at most `limit` per sink: called before the process ends.
     pub fn flush(&self, limit: Duration) {
-        let open: Vec<_> = self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let open: Vec<_> =
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for sink in open {
             if !sink.flush(limit) {
                 tracing::warn!(?limit, "an access log did not take its last lines in time");
@@ -204,7 +207,9 @@ mod tests {
         one.write(b"after\n".to_vec());
         sinks.flush(Duration::from_secs(10));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\nafter\n");
-        assert!(crate::telemetry::prometheus::render(&registry).contains("tulle_access_log_dropped_total{path="));
+        assert!(
+            crate::telemetry::prometheus::render(&registry).contains("tulle_access_log_dropped_total{path=")
+        );
         assert!(sinks.get(&AccessLogSink::File("/nonexistent/access.log".into())).is_err());
         std::fs::remove_dir_all(directory).unwrap();
     }

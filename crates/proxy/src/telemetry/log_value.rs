@@ -60,7 +60,9 @@ impl<'a> LogContext<'a> {
             Operator::ResponseDuration => between(Some(record.begun), record.response_begin),
             Operator::ResponseTxDuration => between(record.response_begin, record.end),
             Operator::UpstreamHost => record.upstream_host.as_deref().map_or(LogValue::Missing, untrusted),
-            Operator::UpstreamCluster => record.upstream_cluster.as_deref().map_or(LogValue::Missing, untrusted),
+            Operator::UpstreamCluster => {
+                record.upstream_cluster.as_deref().map_or(LogValue::Missing, untrusted)
+            }
             Operator::UpstreamLocalAddress => record.upstream_local.map_or(LogValue::Missing, shown),
             Operator::DownstreamLocalAddress => shown(connection.local),
             Operator::DownstreamLocalAddressWithoutPort => shown(connection.local.ip()),
@@ -106,9 +108,9 @@ fn captured(values: &Captured, slot: usize) -> LogValue<'_> {
 
 fn between(from: Option<std::time::Instant>, to: Option<std::time::Instant>) -> LogValue<'static> {
     match (from, to) {
-        (Some(from), Some(to)) => {
-            LogValue::Number(u64::try_from(to.saturating_duration_since(from).as_millis()).unwrap_or(u64::MAX))
-        }
+        (Some(from), Some(to)) => LogValue::Number(
+            u64::try_from(to.saturating_duration_since(from).as_millis()).unwrap_or(u64::MAX),
+        ),
         _ => LogValue::Missing,
     }
 }

@@ -53,7 +53,11 @@ impl OwnMetadata {
             |key: &str| fields.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str()),
             &labels,
         );
-        Self { header: BASE64_STANDARD.encode(message).into(), id: Bytes::from(node.id.to_string()), workload }
+        Self {
+            header: BASE64_STANDARD.encode(message).into(),
+            id: Bytes::from(node.id.to_string()),
+            workload,
+        }
     }
 }
 
@@ -100,7 +104,8 @@ fn bounded(text: &str) -> String {
 
 fn workload<'a>(field: impl Fn(&str) -> Option<&'a str>, labels: &BTreeMap<String, String>) -> Workload {
     let label = |key: &str| labels.get(key).map(String::as_str).filter(|value| !value.is_empty());
-    let or_unknown = |value: Option<&str>| value.filter(|text| !text.is_empty()).unwrap_or("unknown").to_owned();
+    let or_unknown =
+        |value: Option<&str>| value.filter(|text| !text.is_empty()).unwrap_or("unknown").to_owned();
     let name = field("WORKLOAD_NAME");
     let service = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
     let revision = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
@@ -123,7 +128,15 @@ pub fn from_endpoint(text: &str) -> Option<Workload> {
     let (canonical_service, canonical_revision) = (next()?, next()?);
     let cluster = next().unwrap_or_else(|| "unknown".to_owned());
     let unknown = || "unknown".to_owned();
-    Some(Workload { workload, namespace, app: unknown(), version: unknown(), canonical_service, canonical_revision, cluster })
+    Some(Workload {
+        workload,
+        namespace,
+        app: unknown(),
+        version: unknown(),
+        canonical_service,
+        canonical_revision,
+        cluster,
+    })
 }
 
 /// Remembers the last peer, so that a connection whose peer says the same again decodes nothing.
@@ -134,7 +147,11 @@ pub struct PeerCache {
 
 impl PeerCache {
     /// The workload that the header describes; `None` when it cannot be read.
-    pub fn get(&self, header: &Bytes, registry: &super::Registry) -> Option<super::intern::Interned<Workload>> {
+    pub fn get(
+        &self,
+        header: &Bytes,
+        registry: &super::Registry,
+    ) -> Option<super::intern::Interned<Workload>> {
         let mut last = self.last.borrow_mut();
         if let Some((bytes, workload)) = &*last
             && bytes == header

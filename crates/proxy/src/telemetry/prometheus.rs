@@ -18,7 +18,9 @@ pub fn render(registry: &Registry) -> String {
         sample(&mut text, name, &series.labels, &series.requests.to_string());
     }
     let histograms: [(&str, &str, fn(&MergedRequests) -> &MergedHistogram); 3] = [
-        ("istio_request_duration_milliseconds", "Time from the request to the end of the response.", |s| &s.duration),
+        ("istio_request_duration_milliseconds", "Time from the request to the end of the response.", |s| {
+            &s.duration
+        }),
         ("istio_request_bytes", "Size of the request, head and body.", |s| &s.request_bytes),
         ("istio_response_bytes", "Size of the response, head and body.", |s| &s.response_bytes),
     ];
@@ -129,7 +131,9 @@ mod tests {
 
     use super::*;
     use crate::telemetry::flags::ResponseFlags;
-    use crate::telemetry::labels::{ConnectionSecurity, Protocol, Reporter, RequestLabels, Service, Workload};
+    use crate::telemetry::labels::{
+        ConnectionSecurity, Protocol, Reporter, RequestLabels, Service, Workload,
+    };
     use crate::telemetry::registry::{MAX_REQUEST_SERIES, RequestSample, WorkerMetrics};
 
     fn workload(name: &str) -> Workload {
@@ -146,11 +150,14 @@ mod tests {
 
     fn count(worker: &WorkerMetrics, host: &str) {
         let registry = worker.registry();
-        let service = Service { host: host.to_owned(), name: "payment".into(), namespace: "production".into() };
+        let service =
+            Service { host: host.to_owned(), name: "payment".into(), namespace: "production".into() };
         let labels = RequestLabels {
             reporter: Reporter::Destination,
             source: &registry.workloads.intern(Arc::new(workload("frontend"))),
-            source_principal: &registry.principals.intern("spiffe://cluster.local/ns/production/sa/web".into()),
+            source_principal: &registry
+                .principals
+                .intern("spiffe://cluster.local/ns/production/sa/web".into()),
             destination: &registry.workloads.intern(Arc::new(workload("payment"))),
             destination_principal: &registry.principals.unknown(),
             service: &registry.services.intern(Arc::new(service)),
@@ -159,7 +166,8 @@ mod tests {
             flags: ResponseFlags::NONE,
             security: ConnectionSecurity::MutualTls,
         };
-        let sample = RequestSample { duration_microseconds: 1_500, request_bytes: 100, response_bytes: 2_000 };
+        let sample =
+            RequestSample { duration_microseconds: 1_500, request_bytes: 100, response_bytes: 2_000 };
         worker.count(&labels, &sample);
     }
 

@@ -193,8 +193,10 @@ impl Registry {
         simple
             .iter()
             .map(|((family, labels), series)| {
-                let counters = series.counters.iter().filter_map(Weak::upgrade).map(|cell| i128::from(cell.get()));
-                let gauges = series.gauges.iter().filter_map(Weak::upgrade).map(|cell| i128::from(cell.get()));
+                let counters =
+                    series.counters.iter().filter_map(Weak::upgrade).map(|cell| i128::from(cell.get()));
+                let gauges =
+                    series.gauges.iter().filter_map(Weak::upgrade).map(|cell| i128::from(cell.get()));
                 let shared = series.shared.iter().filter_map(Weak::upgrade);
                 let shared = shared.map(|cell| i128::from(cell.load(Ordering::Relaxed)));
                 (*family, labels.clone(), counters.chain(gauges).chain(shared).sum())

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use config::model::LbPolicy;
 
 use super::host::{Host, HostSet};
-use super::{balance_least_request as least_request, balance_random as random, balance_round_robin as round_robin};
+use super::{
+    balance_least_request as least_request, balance_random as random, balance_round_robin as round_robin,
+};
 use crate::telemetry::Random;
 
 /// One worker's balancer of one cluster.
@@ -18,7 +20,13 @@ pub struct Balancer {
 
 impl Balancer {
     /// A host for the next request, other than those in `tried` where there is one. `None`: no usable host.
-    pub fn pick(&self, policy: LbPolicy, hosts: &Arc<HostSet>, numbers: &Random, tried: &[u64]) -> Option<Arc<Host>> {
+    pub fn pick(
+        &self,
+        policy: LbPolicy,
+        hosts: &Arc<HostSet>,
+        numbers: &Random,
+        tried: &[u64],
+    ) -> Option<Arc<Host>> {
         if hosts.usable.is_empty() {
             return None;
         }

@@ -44,8 +44,9 @@ mod tests {
     #[test]
     fn running_requests_settle_at_the_shares_of_the_weights() {
         let (hosts, random) = (hosts(&[1, 2]), Random::seeded(3));
-        let active: Vec<_> =
-            (0..3_000).map(|_| ActiveRequest::begin(&hosts.usable[pick(&hosts, &random, 2)].runtime)).collect();
+        let active: Vec<_> = (0..3_000)
+            .map(|_| ActiveRequest::begin(&hosts.usable[pick(&hosts, &random, 2)].runtime))
+            .collect();
         let second = hosts.usable[1].runtime.active_requests();
         assert!(second.abs_diff(2_000) < 20, "{second}");
         drop(active);

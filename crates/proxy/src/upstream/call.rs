@@ -104,7 +104,9 @@ impl Call<'_> {
         on_attempt: &mut dyn FnMut(&mut RequestHead, &Attempt<'_>),
     ) -> Result<Answer, Failed> {
         let mut attempts = 0;
-        self.attempts(head, body, on_attempt, &mut attempts).await.map_err(|failure| Failed { failure, attempts })
+        self.attempts(head, body, on_attempt, &mut attempts)
+            .await
+            .map_err(|failure| Failed { failure, attempts })
     }
 
     async fn attempts(
@@ -120,7 +122,8 @@ impl Call<'_> {
         let mut replace_stale = true;
         loop {
             let hosts = self.cluster.hosts();
-            let Some(host) = state.balancer.pick(self.cluster.config.lb_policy, &hosts, self.random, &tried) else {
+            let Some(host) = state.balancer.pick(self.cluster.config.lb_policy, &hosts, self.random, &tried)
+            else {
                 return Err(CallFailure::NoHealthyUpstream);
             };
             *number += 1;
@@ -144,7 +147,12 @@ impl Call<'_> {
                     }
                 },
             };
-            let attempt = Attempt { cluster: self.cluster, host: &host, connection: &pooled.open.info, number: *number };
+            let attempt = Attempt {
+                cluster: self.cluster,
+                host: &host,
+                connection: &pooled.open.info,
+                number: *number,
+            };
             on_attempt(head, &attempt);
             state.cells.requests.increment();
             match self.send(head, body, pooled, pool, active, replace_stale).await {

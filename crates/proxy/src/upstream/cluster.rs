@@ -200,7 +200,10 @@ impl Cluster {
         for locality in self.assignment.iter().flat_map(|assignment| assignment.localities.iter()) {
             for endpoint in &locality.endpoints {
                 for address in addresses(&endpoint.address, resolved) {
-                    hosts.push((locality.priority, self.host(known.get(&address).copied(), endpoint, address)));
+                    hosts.push((
+                        locality.priority,
+                        self.host(known.get(&address).copied(), endpoint, address),
+                    ));
                 }
             }
         }

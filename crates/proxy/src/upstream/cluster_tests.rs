@@ -27,7 +27,10 @@ fn a_host_that_stays_keeps_its_state_and_a_new_one_starts_without() {
     let two = clusters(&one, &[("a", &[B, A])], &environment);
     let hosts = two.get("a").unwrap().hosts();
     assert!(Arc::ptr_eq(&hosts.usable[1], &before));
-    assert_eq!((hosts.usable[0].runtime.active_requests(), hosts.usable[1].runtime.active_requests()), (0, 1));
+    assert_eq!(
+        (hosts.usable[0].runtime.active_requests(), hosts.usable[1].runtime.active_requests()),
+        (0, 1)
+    );
 
     let three = clusters(&two, &[("a", &[B])], &environment);
     let four = clusters(&three, &[("a", &[B, A])], &environment);
@@ -96,7 +99,13 @@ fn a_lower_priority_waits_until_no_higher_host_is_usable() {
         let assignments = BTreeMap::from([(Arc::from("a"), Arc::new(both))]);
         let configs = [Arc::new(cluster("a"))];
         let set = ClusterSet::build(&ClusterSet::default(), &configs, &assignments, &environment()).0;
-        set.get("a").unwrap().hosts().usable.iter().map(|host| host.address_text.to_string()).collect::<Vec<_>>()
+        set.get("a")
+            .unwrap()
+            .hosts()
+            .usable
+            .iter()
+            .map(|host| host.address_text.to_string())
+            .collect::<Vec<_>>()
     };
     assert_eq!(build(Endpoint::clone(&endpoint(A, 1))), [A]);
     assert_eq!(build(unhealthy), [B]);

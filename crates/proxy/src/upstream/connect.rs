@@ -51,7 +51,8 @@ pub async fn connect(
     cluster: &model::Cluster,
     registry: &Registry,
 ) -> Result<(UpstreamStream, ConnectionInfo), ConnectFailure> {
-    let fail = |reason, detail| ConnectFailure { host: host.address_text.clone(), reason, detail, timed_out: false };
+    let fail =
+        |reason, detail| ConnectFailure { host: host.address_text.clone(), reason, detail, timed_out: false };
     let limit = cluster.connect_timeout;
     let attempt = async {
         match &host.address {

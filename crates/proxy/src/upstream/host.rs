@@ -1,8 +1,8 @@
 //! One endpoint of a cluster with what must hold across workers and pushes.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -19,7 +19,7 @@ pub(crate) mod testing;
 pub mod transport;
 pub mod worker;
 
-pub use cluster::{Cluster, ClusterProblem, ClusterSet, Environment};
 pub use call::{Answer, Attempt, Call, CallFailure, Failed};
+pub use cluster::{Cluster, ClusterProblem, ClusterSet, Environment};
 pub use host::{ActiveRequest, Host, HostSet};
 pub use worker::UpstreamWorker;

@@ -128,7 +128,10 @@ impl HostPool {
     pub fn give_back(&self, pooled: Pooled) {
         let idle = Idle { pooled, since: Instant::now() };
         let mut all = self.idle.borrow_mut();
-        if self.runtime.strong_count() > 0 && all.len() < MAX_IDLE && self.rules.borrow().allow(&idle, idle.since) {
+        if self.runtime.strong_count() > 0
+            && all.len() < MAX_IDLE
+            && self.rules.borrow().allow(&idle, idle.since)
+        {
             all.push(idle);
         }
     }
@@ -137,9 +140,9 @@ impl HostPool {
     pub fn sweep(&self, now: Instant) -> bool {
         let rules = *self.rules.borrow();
         let alive = self.runtime.strong_count() > 0;
-        self.idle.borrow_mut().retain_mut(|idle| {
-            alive && rules.allow(idle, now) && idle.pooled.connection.is_reusable()
-        });
+        self.idle
+            .borrow_mut()
+            .retain_mut(|idle| alive && rules.allow(idle, now) && idle.pooled.connection.is_reusable());
         alive
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::{
-    self, Address, Discovery, Endpoint, Health, HttpProtocol, LbPolicy, LoadAssignment, Locality, LocalityEndpoints,
-    TransportSocket, UpstreamHttpOptions,
+    self, Address, Discovery, Endpoint, Health, HttpProtocol, LbPolicy, LoadAssignment, Locality,
+    LocalityEndpoints, TransportSocket, UpstreamHttpOptions,
 };
 
 use super::cluster::{ClusterSet, Environment};
@@ -70,11 +70,7 @@ pub fn environment() -> Environment {
 }
 
 /// A set of clusters with their endpoints.
-pub fn clusters(
-    previous: &ClusterSet,
-    wanted: &[(&str, &[&str])],
-    environment: &Environment,
-) -> ClusterSet {
+pub fn clusters(previous: &ClusterSet, wanted: &[(&str, &[&str])], environment: &Environment) -> ClusterSet {
     let configs: Vec<_> = wanted.iter().map(|(name, _)| Arc::new(cluster(name))).collect();
     let assignments: BTreeMap<_, _> = wanted
         .iter()
@@ -90,8 +86,11 @@ pub fn clusters(
 
 /// Hosts with these weights.
 pub fn hosts(weights: &[u32]) -> Arc<HostSet> {
-    let endpoints: Vec<_> =
-        weights.iter().zip(1u16..).map(|(weight, port)| endpoint(&format!("127.0.0.1:{port}"), *weight)).collect();
+    let endpoints: Vec<_> = weights
+        .iter()
+        .zip(1u16..)
+        .map(|(weight, port)| endpoint(&format!("127.0.0.1:{port}"), *weight))
+        .collect();
     let assignments = BTreeMap::from([(Arc::from("c"), assignment("c", endpoints))]);
     let configs = [Arc::new(cluster("c"))];
     let (set, _) = ClusterSet::build(&ClusterSet::default(), &configs, &assignments, &environment());
