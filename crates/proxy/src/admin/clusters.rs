@@ -12,13 +12,17 @@ use crate::upstream::{Cluster, Host};
 
 /// Envoy's `envoy.admin.v3.Clusters`, or its text form.
 pub fn page(context: &Context, query: &Query) -> Page {
-    if let Err(page) = query.only(&["format"]) {
+    if let Some(page) = query.refusal(&["format"]) {
         return page;
     }
     let mut clusters = context.routing.clusters();
     clusters.sort_by(|a, b| a.identity.name.cmp(&b.identity.name));
     let is_static = |name: &str| {
-        context.bootstrap.static_resources.as_ref().is_some_and(|all| all.clusters.iter().any(|one| one.name == name))
+        context
+            .bootstrap
+            .static_resources
+            .as_ref()
+            .is_some_and(|all| all.clusters.iter().any(|one| one.name == name))
     };
     match query.get("format") {
         Some("json") => {

@@ -1,51 +1,81 @@
 //! `/config_dump`: the raw resources in Envoy's JSON. The descriptors are loaded for one page and freed with it.
 
+use std::thread::JoinHandle;
 use std::time::SystemTime;
 
+use http::StatusCode;
 use protos::Any;
 use protos::any::TYPE_PREFIX;
-use protos::json::Pool;
+use protos::envoy::envoy::config::bootstrap::v3::Bootstrap;
+use protos::json::{JsonError, Pool};
 use serde_json::{Map, Value, json};
 use xds::order;
 
 use super::json::{redact, time};
-use super::page::{Context, Page, Query, json as json_page, status};
+use super::page::{Context, Page, Query, json_text, status};
 use crate::state::kept::Entry;
+
+/// What a dump is made from, copied so that another thread can render it.
+struct Raw {
+    bootstrap: Bootstrap,
+    listeners: Entries,
+    clusters: Entries,
+    routes: Entries,
+    endpoints: Option<Entries>,
+    secrets: Value,
+}
+
+type Entries = Vec<(String, Entry)>;
 
 /// Envoy's `envoy.admin.v3.ConfigDump`.
 pub fn page(context: &Context, query: &Query) -> Page {
-    if let Err(page) = query.only(&["include_eds"]) {
+    if let Some(page) = query.refusal(&["include_eds"]) {
         return page;
     }
-    let pool = match Pool::load() {
-        Ok(pool) => pool,
-        Err(error) => return status(http::StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    let kept = &context.kept;
+    let raw = Raw {
+        bootstrap: context.bootstrap.clone(),
+        listeners: kept.of_type(order::LISTENER),
+        clusters: kept.of_type(order::CLUSTER),
+        routes: kept.of_type(order::ROUTE),
+        endpoints: query.get("include_eds").map(|_| kept.of_type(order::ENDPOINT)),
+        secrets: secrets(context),
     };
-    let bootstrap = pool.to_json(&context.bootstrap).unwrap_or_else(|error| Value::String(error.to_string()));
+    // The allocator gives the memory of a thread back when it ends: a dump weighs more than an idle proxy.
+    let rendering = runtime::thread::spawn("config_dump", move || render(raw));
+    match rendering.map(JoinHandle::join) {
+        Ok(Ok(Ok(body))) => json_text(body),
+        Ok(Ok(Err(error))) => status(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        Ok(Err(_)) => status(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be rendered\n"),
+        Err(error) => status(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
+}
+
+fn render(raw: Raw) -> Result<String, JsonError> {
+    let pool = Pool::load()?;
     let mut configs = vec![
-        json!({"@type": of_type("BootstrapConfigDump"), "bootstrap": bootstrap}),
+        json!({"@type": of_type("BootstrapConfigDump"), "bootstrap": pool.to_json(&raw.bootstrap)?}),
         json!({
             "@type": of_type("ClustersConfigDump"),
-            "static_clusters": fixed(context, &pool, order::CLUSTER, "cluster"),
-            "dynamic_active_clusters": dynamic(context, &pool, order::CLUSTER, "cluster"),
+            "static_clusters": fixed(&raw.clusters, &pool, "cluster"),
+            "dynamic_active_clusters": dynamic(&raw.clusters, &pool, "cluster"),
         }),
-        listeners(context, &pool),
+        listeners(&raw.listeners, &pool),
         json!({
             "@type": of_type("RoutesConfigDump"),
-            "dynamic_route_configs": dynamic(context, &pool, order::ROUTE, "route_config"),
+            "dynamic_route_configs": dynamic(&raw.routes, &pool, "route_config"),
         }),
-        secrets(context),
+        raw.secrets,
     ];
-    if query.get("include_eds").is_some() {
+    if let Some(endpoints) = &raw.endpoints {
         configs.push(json!({
             "@type": of_type("EndpointsConfigDump"),
-            "dynamic_endpoint_configs": dynamic(context, &pool, order::ENDPOINT, "endpoint_config"),
+            "dynamic_endpoint_configs": dynamic(endpoints, &pool, "endpoint_config"),
         }));
     }
-    drop(pool);
     let mut body = json!({"configs": configs});
     redact(&mut body);
-    json_page(&body)
+    Ok(format!("{body:#}\n"))
 }
 
 fn of_type(name: &str) -> String {
@@ -56,8 +86,8 @@ fn message(pool: &Pool, any: &Any) -> Value {
     pool.any_to_json(any).unwrap_or_else(|error| json!({"@type": any.type_url, "error": error.to_string()}))
 }
 
-fn fixed(context: &Context, pool: &Pool, type_url: &str, field: &str) -> Vec<Value> {
-    let entries = context.kept.of_type(type_url).into_iter().filter(|(_, entry)| entry.is_static);
+fn fixed(entries: &Entries, pool: &Pool, field: &str) -> Vec<Value> {
+    let entries = entries.iter().filter(|(_, entry)| entry.is_static);
     entries
         .filter_map(|(_, entry)| {
             let shown = message(pool, entry.any.as_ref()?);
@@ -66,13 +96,13 @@ fn fixed(context: &Context, pool: &Pool, type_url: &str, field: &str) -> Vec<Val
         .collect()
 }
 
-fn dynamic(context: &Context, pool: &Pool, type_url: &str, field: &str) -> Vec<Value> {
-    let entries = context.kept.of_type(type_url).into_iter().filter(|(_, entry)| !entry.is_static);
+fn dynamic(entries: &Entries, pool: &Pool, field: &str) -> Vec<Value> {
+    let entries = entries.iter().filter(|(_, entry)| !entry.is_static);
     entries
         .map(|(name, entry)| {
-            let mut shown = active(pool, &entry, field).unwrap_or_default();
-            if let Some(error) = error_state(&entry) {
-                shown.insert("name".to_owned(), Value::String(name));
+            let mut shown = active(pool, entry, field).unwrap_or_default();
+            if let Some(error) = error_state(entry) {
+                shown.insert("name".to_owned(), Value::String(name.clone()));
                 shown.insert("error_state".to_owned(), error);
             }
             Value::Object(shown)
@@ -98,15 +128,16 @@ fn error_state(entry: &Entry) -> Option<Value> {
 }
 
 /// Listeners have a shape of their own.
-fn listeners(context: &Context, pool: &Pool) -> Value {
-    let entries = context.kept.of_type(order::LISTENER).into_iter().filter(|(_, entry)| !entry.is_static);
+fn listeners(entries: &Entries, pool: &Pool) -> Value {
     let dynamic: Vec<Value> = entries
+        .iter()
+        .filter(|(_, entry)| !entry.is_static)
         .map(|(name, entry)| {
-            let mut shown = Map::from_iter([("name".to_owned(), Value::String(name))]);
-            if let Some(state) = active(pool, &entry, "listener") {
+            let mut shown = Map::from_iter([("name".to_owned(), Value::String(name.clone()))]);
+            if let Some(state) = active(pool, entry, "listener") {
                 shown.insert("active_state".to_owned(), Value::Object(state));
             }
-            if let Some(error) = error_state(&entry) {
+            if let Some(error) = error_state(entry) {
                 shown.insert("error_state".to_owned(), error);
             }
             Value::Object(shown)
@@ -114,7 +145,7 @@ fn listeners(context: &Context, pool: &Pool) -> Value {
         .collect();
     json!({
         "@type": of_type("ListenersConfigDump"),
-        "static_listeners": fixed(context, pool, order::LISTENER, "listener"),
+        "static_listeners": fixed(entries, pool, "listener"),
         "dynamic_listeners": dynamic,
     })
 }

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn keys_are_hidden_at_any_depth() {
-        let mut value = json!({"a": [{"tls_certificates": [{"private_key": {"inline_string": "SECRET"}, "x": 1}]}]});
+        let mut value =
+            json!({"a": [{"tls_certificates": [{"private_key": {"inline_string": "SECRET"}, "x": 1}]}]});
         redact(&mut value);
         let text = value.to_string();
         assert!(!text.contains("SECRET") && text.contains("[redacted]") && text.contains("\"x\":1"));

@@ -7,7 +7,7 @@ use super::page::{Context, Page, Query, json as json_page, text};
 
 /// Envoy's `envoy.admin.v3.Listeners`, or its text form.
 pub fn page(context: &Context, query: &Query) -> Page {
-    if let Err(page) = query.only(&["format"]) {
+    if let Some(page) = query.refusal(&["format"]) {
         return page;
     }
     let bound = context.readiness.listening.list();

@@ -60,15 +60,11 @@ impl Query {
     }
 
     /// A refusal of parameters that a page does not know: ignoring them would give a wrong answer.
-    pub fn only(&self, known: &[&str]) -> Result<(), Page> {
-        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            None => Ok(()),
-            Some((name, _)) => {
-                let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                let text = format!("unknown parameter \"{name}\"; this page knows: {list}\n");
-                Err(status(StatusCode::BAD_REQUEST, text))
-            }
-        }
+    pub fn refusal(&self, known: &[&str]) -> Option<Page> {
+        let (name, _) = self.0.iter().find(|(name, _)| !known.contains(&name.as_str()))?;
+        let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let text = format!("unknown parameter \"{name}\"; this page knows: {list}\n");
+        Some(status(StatusCode::BAD_REQUEST, text))
     }
 }
 
@@ -101,9 +97,15 @@ pub fn status(code: StatusCode, body: impl Into<String>) -> Page {
     build(code, "text/plain; charset=UTF-8", body.into())
 }
 
+/// A page of JSON that is text already.
+pub fn json_text(body: String) -> Page {
+    build(StatusCode::OK, "application/json", body)
+}
+
 /// A JSON page.
 pub fn json(value: &serde_json::Value) -> Page {
-    let body = serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
+    let body =
+        serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
     build(StatusCode::OK, "application/json", body + "\n")
 }
 
@@ -178,8 +180,11 @@ mod tests {
     #[test]
     fn queries_are_decoded_and_unknown_parameters_named() {
         let query = Query::parse("filter=istio%5F.%2A&usedonly&&x=%zz");
-        assert_eq!((query.get("filter"), query.get("usedonly"), query.get("x")), (Some("istio_.*"), Some(""), Some("%zz")));
-        assert!(query.only(&["filter", "usedonly", "x"]).is_ok());
-        assert_eq!(query.only(&["filter", "usedonly"]).unwrap_err().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            (query.get("filter"), query.get("usedonly"), query.get("x")),
+            (Some("istio_.*"), Some(""), Some("%zz"))
+        );
+        assert!(query.refusal(&["filter", "usedonly", "x"]).is_none());
+        assert_eq!(query.refusal(&["filter", "usedonly"]).unwrap().status(), StatusCode::BAD_REQUEST);
     }
 }

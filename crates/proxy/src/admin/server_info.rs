@@ -10,7 +10,9 @@ use crate::host::node;
 pub fn page(context: &Context, _: &Query) -> Page {
     let uptime = format!("{}s", context.started.elapsed().as_secs());
     let node = node::for_server(context.bootstrap.node.as_ref());
-    let node = Pool::load().and_then(|pool| pool.to_json(&node)).unwrap_or_else(|error| Value::String(error.to_string()));
+    let node = Pool::load()
+        .and_then(|pool| pool.to_json(&node))
+        .unwrap_or_else(|error| Value::String(error.to_string()));
     let options = &context.options;
     json_page(&json!({
         "version": format!("tulle-proxy/{}", env!("CARGO_PKG_VERSION")),

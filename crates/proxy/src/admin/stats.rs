@@ -14,21 +14,29 @@ const MAX_FILTER: (usize, usize) = (1024, 1 << 20);
 
 /// Envoy's text form: `name: value`, sorted.
 pub fn page(context: &Context, query: &Query) -> Page {
-    if let Err(page) = query.only(&["filter", "usedonly", "format"]) {
+    if let Some(page) = query.refusal(&["filter", "usedonly", "format"]) {
         return page;
     }
     match query.get("format") {
         None | Some("text") => {}
         Some("prometheus") => return text(prometheus_text(context)),
         Some(other) => {
-            return status(StatusCode::BAD_REQUEST, format!("format \"{other}\" is not known; there are text and prometheus\n"));
+            return status(
+                StatusCode::BAD_REQUEST,
+                format!("format \"{other}\" is not known; there are text and prometheus\n"),
+            );
         }
     }
     let pattern = query.get("filter").unwrap_or_default();
     let filter = RegexBuilder::new(pattern).size_limit(MAX_FILTER.1).build();
     let filter = match filter {
         Ok(filter) if pattern.len() <= MAX_FILTER.0 => filter,
-        Ok(_) => return status(StatusCode::BAD_REQUEST, format!("the filter is longer than {} bytes\n", MAX_FILTER.0)),
+        Ok(_) => {
+            return status(
+                StatusCode::BAD_REQUEST,
+                format!("the filter is longer than {} bytes\n", MAX_FILTER.0),
+            );
+        }
         Err(error) => return status(StatusCode::BAD_REQUEST, format!("filter: {error}\n")),
     };
     let used_only = query.get("usedonly").is_some();
@@ -47,10 +55,7 @@ pub fn page(context: &Context, query: &Query) -> Page {
 
 /// The form that Prometheus reads.
 pub fn prometheus_page(context: &Context, query: &Query) -> Page {
-    match query.only(&["usedonly"]) {
-        Ok(()) => text(prometheus_text(context)),
-        Err(page) => page,
-    }
+    query.refusal(&["usedonly"]).unwrap_or_else(|| text(prometheus_text(context)))
 }
 
 fn prometheus_text(context: &Context) -> String {

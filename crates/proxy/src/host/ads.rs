@@ -78,22 +78,26 @@ impl Server {
     /// # Errors
     /// The cluster is not there, has no endpoint, or its TLS context cannot be used.
     pub fn new(bootstrap: &model::Bootstrap, name: &str, secrets: &Arc<Secrets>) -> Result<Server, String> {
-        let cluster: &Arc<Cluster> = bootstrap
-            .clusters
-            .iter()
-            .find(|cluster| &*cluster.name == name)
-            .ok_or_else(|| format!("dynamic_resources.ads_config: cluster \"{name}\" is not in static_resources.clusters"))?;
-        let (Discovery::Static(assignment) | Discovery::StrictDns { assignment, .. }) = &cluster.discovery else {
+        let cluster: &Arc<Cluster> =
+            bootstrap.clusters.iter().find(|cluster| &*cluster.name == name).ok_or_else(|| {
+                format!(
+                    "dynamic_resources.ads_config: cluster \"{name}\" is not in static_resources.clusters"
+                )
+            })?;
+        let (Discovery::Static(assignment) | Discovery::StrictDns { assignment, .. }) = &cluster.discovery
+        else {
             return Err(format!("cluster \"{name}\": the xDS server's cluster must be STATIC or STRICT_DNS"));
         };
-        let addresses: Vec<String> = assignment.endpoints().map(|endpoint| endpoint.address.to_string()).collect();
+        let addresses: Vec<String> =
+            assignment.endpoints().map(|endpoint| endpoint.address.to_string()).collect();
         if addresses.is_empty() {
             return Err(format!("cluster \"{name}\": load_assignment has no endpoint"));
         }
         let (tls, needs_identity) = match &cluster.transport_socket {
             TransportSocket::RawBuffer => (None, false),
             TransportSocket::Tls(options) => {
-                let tls = ClientTls::new(options, secrets).map_err(|error| format!("cluster \"{name}\": {error}"))?;
+                let tls = ClientTls::new(options, secrets)
+                    .map_err(|error| format!("cluster \"{name}\": {error}"))?;
                 let own = matches!(options.certificate, Some(CertificateSource::Sds(_)));
                 (Some(tls), own || matches!(options.trust.roots, Roots::Sds(_)))
             }
@@ -117,7 +121,13 @@ impl Server {
 }
 
 /// Keeps the stream open until the drain.
-pub async fn run(server: Server, node: Node, protocol: AdsProtocol, mut shared: SharedBuilder, drain: DrainWatch) {
+pub async fn run(
+    server: Server,
+    node: Node,
+    protocol: AdsProtocol,
+    mut shared: SharedBuilder,
+    drain: DrainWatch,
+) {
     let mut settings = Config::new(node);
     settings.dialect = match protocol {
         AdsProtocol::Delta => Dialect::Delta,

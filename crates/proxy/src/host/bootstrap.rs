@@ -39,12 +39,23 @@ pub fn load(path: &Path) -> Result<Loaded, String> {
 }
 
 fn parse(extension: Option<&str>, bytes: &[u8]) -> Result<Bootstrap, String> {
+    let decode = |bytes: &[u8]| {
+        Bootstrap::decode(bytes).map_err(|error| format!("not a binary Envoy bootstrap: {error}"))
+    };
     if matches!(extension, Some("pb" | "binpb" | "binary" | "pb_binary")) {
-        return Bootstrap::decode(bytes).map_err(|error| format!("not a binary Envoy bootstrap: {error}"));
+        return decode(bytes);
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8 text: {error}"))?;
-    // The pool is dropped here: a running proxy does not keep descriptors.
-    let pool = Pool::load().map_err(|error| error.to_string())?;
-    let parsed = if extension == Some("json") { pool.from_json(text) } else { pool.from_yaml(text) };
-    parsed.map_err(|error| error.to_string())
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8 text: {error}"))?.to_owned();
+    let is_json = extension == Some("json");
+    // On a thread of its own: the allocator gives the memory of a thread back when it ends, and descriptors weigh more
+    // than everything else in an idle proxy.
+    let parsing = runtime::thread::spawn("bootstrap", move || {
+        let pool = Pool::load()?;
+        let message: Bootstrap = if is_json { pool.from_json(&text)? } else { pool.from_yaml(&text)? };
+        Ok(message.encode_to_vec())
+    });
+    let parsed =
+        parsing.map_err(|error| error.to_string())?.join().map_err(|_| "the parser panicked".to_owned())?;
+    let bytes = parsed.map_err(|error: protos::json::JsonError| error.to_string())?;
+    decode(&bytes)
 }

@@ -16,7 +16,8 @@ pub fn for_server(node: Option<&core::Node>) -> core::Node {
         metadata.fields.remove(IDENTITY_KEY);
     }
     node.user_agent_name = USER_AGENT.to_owned();
-    node.user_agent_version_type = Some(node::UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").to_owned()));
+    node.user_agent_version_type =
+        Some(node::UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").to_owned()));
     node
 }
 
@@ -40,7 +41,8 @@ mod tests {
 
     #[test]
     fn the_server_never_sees_where_the_token_is() {
-        let fields = [(IDENTITY_KEY.to_owned(), Value::default()), ("NAMESPACE".to_owned(), Value::default())];
+        let fields =
+            [(IDENTITY_KEY.to_owned(), Value::default()), ("NAMESPACE".to_owned(), Value::default())];
         let metadata = Some(Struct { fields: fields.into_iter().collect() });
         let node = for_server(Some(&core::Node { metadata, ..core::Node::default() }));
         let keys: Vec<_> = node.metadata.unwrap().fields.into_keys().collect();

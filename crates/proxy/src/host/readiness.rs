@@ -82,10 +82,13 @@ impl Readiness {
     fn first_configuration(&self, reasons: &mut Vec<String>) {
         let stream = self.stream.borrow();
         if !stream.complete {
-            let reason = if stream.reason.is_empty() { "waiting for the first configuration" } else { &stream.reason };
+            let reason =
+                if stream.reason.is_empty() { "waiting for the first configuration" } else { &stream.reason };
             reasons.push(format!("xDS: {reason}"));
         }
-        reasons.extend(self.builder.builder.borrow().waiting().into_iter().map(|what| format!("warming: {what}")));
+        reasons.extend(
+            self.builder.builder.borrow().waiting().into_iter().map(|what| format!("warming: {what}")),
+        );
         let failures = self.listening.failures();
         reasons.extend(failures.iter().map(|(name, reason)| format!("listener {name}: {reason}")));
         let bound = self.listening.list();

@@ -39,13 +39,21 @@ const BIND_RETRY: Duration = Duration::from_secs(2);
 /// # Errors
 /// The bootstrap cannot be used, a socket of it cannot be bound, or a part that must live has died.
 pub fn run(mut options: Options) -> Result<(), String> {
-    let format = if options.log_json { runtime::logging::Format::Json } else { runtime::logging::Format::Text };
+    let format =
+        if options.log_json { runtime::logging::Format::Json } else { runtime::logging::Format::Text };
     runtime::logging::init(&options.log_level, format)?;
-    let processors = || std::thread::available_parallelism().map_or(1, |count| u16::try_from(count.get()).unwrap_or(1024));
+    let processors =
+        || std::thread::available_parallelism().map_or(1, |count| u16::try_from(count.get()).unwrap_or(1024));
     options.concurrency = Some(options.concurrency.unwrap_or_else(processors));
     let loaded = bootstrap::load(&options.config)?;
-    thread::block_on_local(serve(options, loaded)).map_err(|error| format!("cannot start the runtime: {error}"))?
+    thread::block_on_local(serve(options, loaded))
+        .map_err(|error| format!("cannot start the runtime: {error}"))?
 }
+
+/// Tells a worker what to do.
+type Sender = mpsc::UnboundedSender<Command>;
+/// A worker's thread.
+type WorkerThread = JoinHandle<std::io::Result<()>>;
 
 /// What the main thread holds.
 struct Host {
@@ -77,7 +85,11 @@ pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String
     host.apply();
     resolve::resolve_all(&host.shared.routing.load().clusters).await;
     if !manager.reconcile(&host.live.load().listeners) {
-        let failures: Vec<String> = listening.failures().into_iter().map(|(name, reason)| format!("listener {name}: {reason}")).collect();
+        let failures: Vec<String> = listening
+            .failures()
+            .into_iter()
+            .map(|(name, reason)| format!("listener {name}: {reason}"))
+            .collect();
         return Err(failures.join("; "));
     }
     host.start_tasks(&tasks, manager, &listening)?;
@@ -111,12 +123,25 @@ impl Host {
             ads.is_some_and(|ads| ads.listeners),
             ads.is_some_and(|ads| ads.clusters),
         );
-        builder.add_static(&loaded.message, bootstrap).map_err(|reason| format!("{}: {reason}", options.config.display()))?;
+        builder
+            .add_static(&loaded.message, bootstrap)
+            .map_err(|reason| format!("{}: {reason}", options.config.display()))?;
         let notes = builder.notes();
         notes.add("bootstrap", &options.config.display().to_string(), &loaded.notes);
         let identity = bootstrap.identity.as_ref().map(|_| Arc::new(identity::Status::default()));
         let builder = SharedBuilder::new(builder);
-        Ok(Host { options, secrets, shared, live, notes, builder, identity, drain, started: Instant::now(), loaded })
+        Ok(Host {
+            options,
+            secrets,
+            shared,
+            live,
+            notes,
+            builder,
+            identity,
+            drain,
+            started: Instant::now(),
+            loaded,
+        })
     }
 
     fn parts(&self) -> Parts {
@@ -128,11 +153,7 @@ impl Host {
         apply(&self.live, &self.shared, &self.notes);
     }
 
-    #[allow(clippy::type_complexity)]
-    fn start_workers(
-        &self,
-        tasks: &Tasks,
-    ) -> Result<(Vec<mpsc::UnboundedSender<Command>>, Vec<JoinHandle<std::io::Result<()>>>), String> {
+    fn start_workers(&self, tasks: &Tasks) -> Result<(Vec<Sender>, Vec<WorkerThread>), String> {
         let limit = ConnectionLimit::from_descriptors();
         let mut senders = Vec::new();
         let mut handles = Vec::new();
@@ -187,9 +208,15 @@ impl Host {
             Ok(())
         });
         let (builder, drain) = (self.builder.clone(), tasks.drain());
-        tasks.spawn_local("warming", async move { Ok(until(&drain, builder.keep_warming()).await) });
+        tasks.spawn_local("warming", async move {
+            until(&drain, builder.keep_warming()).await;
+            Ok(())
+        });
         let (routing, drain) = (self.shared.routing.clone(), tasks.drain());
-        tasks.spawn_local("names", async move { Ok(until(&drain, resolve::run(move || routing.clusters())).await) });
+        tasks.spawn_local("names", async move {
+            until(&drain, resolve::run(move || routing.clusters())).await;
+            Ok(())
+        });
     }
 
     fn start_identity(&self, tasks: &Tasks) -> Result<(), String> {
@@ -308,8 +335,11 @@ fn checks(parts: Parts) -> Checks {
         }),
         cluster: Box::new(move |cluster: &Cluster| {
             let named = cluster.transport_socket_matches.iter().enumerate();
-            let matches = named.map(|(index, one)| (format!("transport_socket_matches[{index}].transport_socket"), &one.socket));
-            for (path, socket) in matches.chain([("transport_socket".to_owned(), &cluster.transport_socket)]) {
+            let matches = named.map(|(index, one)| {
+                (format!("transport_socket_matches[{index}].transport_socket"), &one.socket)
+            });
+            for (path, socket) in matches.chain([("transport_socket".to_owned(), &cluster.transport_socket)])
+            {
                 Transport::new(socket, &secrets).map_err(|error| Refused {
                     path: format!("{path}.typed_config.{}", error.path),
                     reason: error.reason,

@@ -105,16 +105,21 @@ fn upstream(body: &'static str, gate: Option<mpsc::Receiver<()>>, asked: mpsc::S
                 let _ = gate.recv();
             }
             let length = body.len();
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
         }
     })
     .unwrap();
     address
 }
 
-const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const HCM: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
-const DOWNSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+const DOWNSTREAM_TLS: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 
 fn filters() -> String {
     format!(
@@ -153,7 +158,10 @@ fn a_static_bootstrap_serves_http_and_its_admin_pages() {
     assert!(proxy.get("/stats/prometheus").contains("envoy_listener_downstream_cx_total"));
     assert!(proxy.get("/stats?filter=server.live").contains("server.live: 1"));
     let dump = proxy.get("/config_dump");
-    assert!(dump.contains("envoy.admin.v3.ListenersConfigDump") && dump.contains("\"static_listeners\""), "{dump}");
+    assert!(
+        dump.contains("envoy.admin.v3.ListenersConfigDump") && dump.contains("\"static_listeners\""),
+        "{dump}"
+    );
     assert!(proxy.get("/server_info").contains("\"state\": \"LIVE\""));
     assert!(proxy.get("/nothing").contains("404") && proxy.get("/nothing").contains("/config_dump"));
     assert!(proxy.get("/quitquitquit").contains("405"));
@@ -178,7 +186,9 @@ fn the_drain_lets_a_request_finish_and_takes_no_new_connection() {
     let port = free_port();
     let proxy = start(tempfile::tempdir().unwrap(), &resources(port, "", app)).wait_ready();
     // Keep-alive: it is the drain that ends this connection.
-    let request = runtime::thread::spawn("client", move || exchange(at(port), "GET / HTTP/1.1\r\nhost: a\r\n\r\n")).unwrap();
+    let request =
+        runtime::thread::spawn("client", move || exchange(at(port), "GET / HTTP/1.1\r\nhost: a\r\n\r\n"))
+            .unwrap();
     seen.recv_timeout(LIMIT).unwrap();
     assert!(proxy.post("/quitquitquit").contains("OK"));
     let begun = Instant::now();
@@ -188,7 +198,10 @@ fn the_drain_lets_a_request_finish_and_takes_no_new_connection() {
     }
     release.send(()).unwrap();
     let answer = request.join().unwrap();
-    assert!(answer.ends_with("late") && answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
+    assert!(
+        answer.ends_with("late") && answer.to_ascii_lowercase().contains("connection: close"),
+        "{answer}"
+    );
     let mut proxy = proxy;
     proxy.ended.take().unwrap().join().unwrap().unwrap();
 }

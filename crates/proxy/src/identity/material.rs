@@ -42,7 +42,9 @@ impl Material {
     /// # Errors
     /// There is no leaf or no root, or a part is not PEM.
     pub fn from_answer(key_pem: String, answer: &[String]) -> Result<Material, String> {
-        let Some((last, first)) = answer.split_last() else { return Err("the answer holds no certificate".to_owned()) };
+        let Some((last, first)) = answer.split_last() else {
+            return Err("the answer holds no certificate".to_owned());
+        };
         if first.is_empty() {
             return Err("the answer holds one element; expected the leaf first and the root last".to_owned());
         }
@@ -59,8 +61,10 @@ impl Material {
     /// # Errors
     /// A part is missing or damaged.
     pub fn from_pem(text: &[u8]) -> Result<Material, String> {
-        let key = PrivateKeyDer::from_pem_slice(text).map_err(|error| format!("no usable private key: {error}"))?;
-        let key = rcgen::KeyPair::try_from(&key).map_err(|error| format!("the private key is not usable: {error}"))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(text).map_err(|error| format!("no usable private key: {error}"))?;
+        let key = rcgen::KeyPair::try_from(&key)
+            .map_err(|error| format!("the private key is not usable: {error}"))?;
         let all = pem::certificates("certificates", text).map_err(|error| error.reason)?;
         let (mut chain, mut roots) = (Vec::new(), Vec::new());
         for certificate in all {
@@ -72,7 +76,11 @@ impl Material {
             }
         }
         if chain.is_empty() || roots.is_empty() {
-            return Err(format!("{} certificates and {} roots; at least one of each is needed", chain.len(), roots.len()));
+            return Err(format!(
+                "{} certificates and {} roots; at least one of each is needed",
+                chain.len(),
+                roots.len()
+            ));
         }
         Ok(Material { key_pem: key.serialize_pem(), chain, roots })
     }
@@ -103,10 +111,14 @@ impl Material {
         expected: Option<&Spiffe>,
         now: SystemTime,
     ) -> Result<Checked, String> {
-        let key = pem::private_key("private key", self.key_pem.as_bytes()).map_err(|error| error.to_string())?;
-        let key = pem::certified_key(provider, "identity", self.chain.clone(), key).map_err(|error| error.to_string())?;
+        let key =
+            pem::private_key("private key", self.key_pem.as_bytes()).map_err(|error| error.to_string())?;
+        let key = pem::certified_key(provider, "identity", self.chain.clone(), key)
+            .map_err(|error| error.to_string())?;
         let (leaf, between) = self.chain.split_first().ok_or("there is no leaf certificate")?;
-        let own = PeerRules { mesh: true, ..PeerRules::default() }.check(leaf).map_err(|error| error.to_string())?;
+        let own = PeerRules { mesh: true, ..PeerRules::default() }
+            .check(leaf)
+            .map_err(|error| error.to_string())?;
         let spiffe = own.spiffe.clone().ok_or("the leaf has no SPIFFE id")?;
         if let Some(expected) = expected.filter(|expected| **expected != spiffe) {
             return Err(format!("the certificate is {spiffe}'s, and this workload is {expected}"));

@@ -77,7 +77,10 @@ impl ServerCertVerifier for PinnedVerifier {
         let Some((root, between)) = intermediates.split_last() else { return Err(refused(PinError::NoRoot)) };
         let found = pin_of(root).map_err(refused)?;
         if found != self.pin {
-            return Err(refused(PinError::OtherRoot { found: found.to_string(), expected: self.pin.to_string() }));
+            return Err(refused(PinError::OtherRoot {
+                found: found.to_string(),
+                expected: self.pin.to_string(),
+            }));
         }
         let mut roots = RootCertStore::empty();
         roots.add(root.clone().into_owned())?;
@@ -94,7 +97,12 @@ impl ServerCertVerifier for PinnedVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -103,7 +111,12 @@ impl ServerCertVerifier for PinnedVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -79,7 +79,11 @@ pub async fn keep(
                 refused = error.is_refusal() && !refused;
                 let pause = back_off(failures);
                 failures = failures.saturating_add(1);
-                tracing::warn!(attempt = failures, retry_in_ms = pause.as_millis() as u64, "no certificate: {error}");
+                tracing::warn!(
+                    attempt = failures,
+                    retry_in_ms = pause.as_millis() as u64,
+                    "no certificate: {error}"
+                );
                 status.set(Some(error.to_string()));
                 renew_at = clock.now() + pause;
             }
@@ -94,9 +98,8 @@ fn load(store: &Store, options: &Options, secrets: &Secrets, clock: &dyn Clock) 
         Err(error) => return tracing::warn!("the saved identity is not used: {error}"),
     };
     let now = clock.now();
-    let installed = loaded
-        .check(secrets.provider(), options.service.expected.as_ref(), now)
-        .and_then(|checked| {
+    let installed =
+        loaded.check(secrets.provider(), options.service.expected.as_ref(), now).and_then(|checked| {
             secrets.install(checked.key, loaded.roots.clone(), now).map_err(|error| error.to_string())?;
             Ok(checked.spiffe)
         });
@@ -125,7 +128,10 @@ async fn attempt(
                 crate::tls::error::clock_text(super::material::unix(own.own.not_after)),
                 crate::tls::error::clock_text(super::material::unix(now)),
             ),
-            None => "there is no identity in the state directory and no join token (TULLE_IDENTITY.token_file)".to_owned(),
+            None => {
+                "there is no identity in the state directory and no join token (TULLE_IDENTITY.token_file)"
+                    .to_owned()
+            }
         }));
     };
     let text = crate::tls::pem::read_file(file)
@@ -143,7 +149,10 @@ fn renewal(own: &SecretSet, now: SystemTime) -> SystemTime {
 
 fn back_off(failures: u32) -> Duration {
     let (first, last) = BACK_OFF;
-    first.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(last).mul_f64(0.75 + 0.5 * random_fraction())
+    first
+        .saturating_mul(2_u32.saturating_pow(failures.min(16)))
+        .min(last)
+        .mul_f64(0.75 + 0.5 * random_fraction())
 }
 
 /// A number in 0..1; 0.5 when the system has no randomness to give.

@@ -85,7 +85,8 @@ pub fn control_plane_rules(trust_domain: &str) -> PeerRules {
     let (namespace, account) = CONTROL_PLANE;
     let wanted = format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}");
     let text = wanted.clone();
-    let rule = SanRule { kind: SanKind::Uri, text, exact_dns: None, test: Box::new(move |name| name == wanted) };
+    let rule =
+        SanRule { kind: SanKind::Uri, text, exact_dns: None, test: Box::new(move |name| name == wanted) };
     PeerRules { mesh: true, names: vec![rule], ..PeerRules::default() }
 }
 
@@ -106,9 +107,9 @@ pub async fn request(
     let stream = connect_tls(&service.address, config)
         .await
         .map_err(|error| RequestError::Connection(format!("certificate service: {error}")))?;
-    let channel = channel_on(stream)
-        .await
-        .map_err(|error| RequestError::Connection(format!("certificate service at {}: {error}", service.address)))?;
+    let channel = channel_on(stream).await.map_err(|error| {
+        RequestError::Connection(format!("certificate service at {}: {error}", service.address))
+    })?;
 
     let message = IstioCertificateRequest { csr, validity_duration: WANTED_LIFETIME_SECONDS, metadata: None };
     let mut call = tonic::Request::new(message);
@@ -119,15 +120,17 @@ pub async fn request(
         value.set_sensitive(true);
         call.metadata_mut().insert("authorization", value);
     }
-    let answer = IstioCertificateServiceClient::new(channel).create_certificate(call).await.map_err(|status| {
-        RequestError::Refused {
-            address: service.address.clone(),
-            code: format!("{:?}", status.code()),
-            message: status.message().to_owned(),
-        }
-    })?;
+    let answer =
+        IstioCertificateServiceClient::new(channel).create_certificate(call).await.map_err(|status| {
+            RequestError::Refused {
+                address: service.address.clone(),
+                code: format!("{:?}", status.code()),
+                message: status.message().to_owned(),
+            }
+        })?;
     let unusable = |reason| RequestError::Answer { address: service.address.clone(), reason };
-    let material = Material::from_answer(key.serialize_pem(), &answer.into_inner().cert_chain).map_err(unusable)?;
+    let material =
+        Material::from_answer(key.serialize_pem(), &answer.into_inner().cert_chain).map_err(unusable)?;
     if let Credential::Token(token) = &credential {
         let pinned = material.roots.iter().any(|root| pin_of(root).is_ok_and(|pin| pin == token.pin()));
         if !pinned {

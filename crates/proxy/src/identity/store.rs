@@ -40,13 +40,20 @@ impl Store {
             Ok(metadata) if !metadata.is_dir() => return Err(fail(directory, "is not a directory")),
             Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
                 fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(|error| {
-                    fail(directory, format!("other users can open it, and it cannot be closed to them: {error}"))
+                    fail(
+                        directory,
+                        format!("other users can open it, and it cannot be closed to them: {error}"),
+                    )
                 })?;
                 tracing::warn!(directory = %directory.display(), "other users could open the state directory; it is 0700 now");
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| fail(directory, error))?;
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(directory)
+                    .map_err(|error| fail(directory, error))?;
             }
             Err(error) => return Err(fail(directory, error)),
         }
@@ -68,7 +75,10 @@ impl Store {
             other => other.map_err(|error| fail(&file, error))?,
         };
         if metadata.permissions().mode() & 0o077 != 0 {
-            return Err(fail(&file, "other users can read the private key; remove the file, and the workload asks for a new one"));
+            return Err(fail(
+                &file,
+                "other users can read the private key; remove the file, and the workload asks for a new one",
+            ));
         }
         let text = pem::read_file(&file).map_err(|error| fail(&file, error.reason))?;
         Material::from_pem(&text).map(Some).map_err(|reason| fail(&file, reason))

@@ -87,9 +87,11 @@ impl IstioCertificateService for Signer {
 async fn start(ca: &Arc<Ca>, own: &'static str) -> (SocketAddr, tokio::task::JoinSet<()>) {
     let issued = ca.authority.issue(Leaf::new(&[own]).dns("localhost"));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let roots = pem::roots("test", &[ca.authority.certificate.clone()]).unwrap();
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).allow_unauthenticated().build().unwrap();
+    let roots = pem::roots("test", std::slice::from_ref(&ca.authority.certificate)).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .unwrap();
     let key = pem::private_key("test", issued.key_pem.as_bytes()).unwrap();
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -129,7 +131,8 @@ fn service(address: SocketAddr) -> Service {
 async fn ask(ca: &Arc<Ca>, own: &'static str, token: &str) -> Result<String, String> {
     let (address, _server) = start(ca, own).await;
     let token = JoinToken::parse(token).unwrap();
-    let answer = request(&service(address), Credential::Token(&token), &Secrets::new(), SystemTime::now()).await;
+    let answer =
+        request(&service(address), Credential::Token(&token), &Secrets::new(), SystemTime::now()).await;
     answer.map(|(_, checked)| checked.spiffe.to_string()).map_err(|error| error.to_string())
 }
 

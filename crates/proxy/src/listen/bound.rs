@@ -56,7 +56,14 @@ impl Bound {
     pub fn new(address: SocketAddr, active: ActiveListener) -> Bound {
         let (stop, stopped) = Drain::new();
         let name = active.config.name.clone();
-        Bound { name, address, counts: Counts::default(), current: ArcSwap::from_pointee(active), stop, stopped }
+        Bound {
+            name,
+            address,
+            counts: Counts::default(),
+            current: ArcSwap::from_pointee(active),
+            stop,
+            stopped,
+        }
     }
 
     /// The configuration now: one atomic load.

@@ -38,10 +38,12 @@ impl Chain {
     fn build(config: &FilterChain, direction: Direction, parts: &Parts) -> Result<Chain, Refused> {
         check_filters(config)?;
         let http = match config.filters.last() {
-            Some(NetworkFilter::Http(manager)) => Some(HttpChain::build(manager, direction, &parts.shared).map_err(|error| {
-                let path = format!("filters[{}].typed_config", config.filters.len() - 1);
-                Refused { path, reason: error.to_string() }
-            })?),
+            Some(NetworkFilter::Http(manager)) => {
+                Some(HttpChain::build(manager, direction, &parts.shared).map_err(|error| {
+                    let path = format!("filters[{}].typed_config", config.filters.len() - 1);
+                    Refused { path, reason: error.to_string() }
+                })?)
+            }
             _ => None,
         };
         let tls = match &config.tls {
@@ -82,17 +84,28 @@ fn check_filters(config: &FilterChain) -> Result<(), Refused> {
     for (index, filter) in config.filters.iter().enumerate() {
         match filter {
             NetworkFilter::Http(manager) if manager.codec == Codec::Http2 => {
-                return Err(refused(index, ".codec_type", "HTTP2 is not spoken downstream yet; use AUTO or HTTP1"));
+                return Err(refused(
+                    index,
+                    ".codec_type",
+                    "HTTP2 is not spoken downstream yet; use AUTO or HTTP1",
+                ));
             }
             NetworkFilter::Rbac(_) => {
                 // Ignoring it would let in whom the user keeps out.
-                return Err(refused(index, "", "the network RBAC filter is not supported yet, only the HTTP one"));
+                return Err(refused(
+                    index,
+                    "",
+                    "the network RBAC filter is not supported yet, only the HTTP one",
+                ));
             }
             NetworkFilter::Http(_) | NetworkFilter::Tcp(_) => {}
         }
     }
     if config.filters.is_empty() {
-        return Err(Refused { path: "filters".to_owned(), reason: "a filter chain needs at least one filter".to_owned() });
+        return Err(Refused {
+            path: "filters".to_owned(),
+            reason: "a filter chain needs at least one filter".to_owned(),
+        });
     }
     Ok(())
 }
@@ -121,12 +134,17 @@ impl ActiveListener {
         parts: &Parts,
     ) -> Result<ActiveListener, Refused> {
         let previous = previous.filter(|old| old.config.direction == config.direction);
-        let chain = |wanted: &FilterChain| match previous.and_then(|old| old.all().find(|old| old.config == *wanted)) {
+        let chain = |wanted: &FilterChain| match previous
+            .and_then(|old| old.all().find(|old| old.config == *wanted))
+        {
             Some(same) => Ok(same.clone()),
             None => Chain::build(wanted, config.direction, parts).map(Arc::new),
         };
         let within = |path: String| {
-            move |refused: Refused| Refused { path: format!("{path}.{}", refused.path), reason: refused.reason }
+            move |refused: Refused| Refused {
+                path: format!("{path}.{}", refused.path),
+                reason: refused.reason,
+            }
         };
         let mut chains = Vec::with_capacity(config.filter_chains.len());
         for (index, wanted) in config.filter_chains.iter().enumerate() {

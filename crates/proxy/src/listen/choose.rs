@@ -55,7 +55,11 @@ fn within(ranges: &[CidrRange], address: IpAddr) -> Option<usize> {
     if ranges.is_empty() {
         return Some(0);
     }
-    ranges.iter().filter(|range| range.contains(&address)).map(|range| usize::from(range.prefix_len()) + 1).max()
+    ranges
+        .iter()
+        .filter(|range| range.contains(&address))
+        .map(|range| usize::from(range.prefix_len()) + 1)
+        .max()
 }
 
 fn server_name(wanted: &[Arc<str>], name: Option<&str>) -> Option<usize> {

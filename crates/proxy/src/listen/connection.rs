@@ -103,7 +103,11 @@ async fn serve_connection(
 }
 
 /// The inspectors' part, within the listener's time for it.
-async fn look(active: &ActiveListener, stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Seen, Dropped> {
+async fn look(
+    active: &ActiveListener,
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+) -> Result<Seen, Dropped> {
     let Some(limit) = active.config.listener_filters_timeout else {
         return inspect(stream, buffer).await.map_err(Dropped::Silent);
     };

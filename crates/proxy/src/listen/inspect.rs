@@ -66,10 +66,12 @@ fn client_hello(bytes: &[u8]) -> io::Result<Option<Seen>> {
     let mut rest = bytes;
     while !rest.is_empty() {
         acceptor.read_tls(&mut rest)?;
-        let invalid = |(error, _)| io::Error::new(io::ErrorKind::InvalidData, format!("not a ClientHello: {error}"));
+        let invalid =
+            |(error, _)| io::Error::new(io::ErrorKind::InvalidData, format!("not a ClientHello: {error}"));
         if let Some(accepted) = acceptor.accept().map_err(invalid)? {
             let hello = accepted.client_hello();
-            let alpn = hello.alpn().into_iter().flatten().map(|name| String::from_utf8_lossy(name).into_owned());
+            let alpn =
+                hello.alpn().into_iter().flatten().map(|name| String::from_utf8_lossy(name).into_owned());
             return Ok(Some(Seen {
                 tls: true,
                 sni: hello.server_name().map(str::to_ascii_lowercase),

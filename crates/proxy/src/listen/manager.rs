@@ -130,7 +130,9 @@ impl Manager {
         let address = bind::socket_address(&listener.address).map_err(|error| error.to_string())?;
         let active = ActiveListener::build(listener, previous.as_deref(), &self.parts)
             .map_err(|refused: Refused| refused.to_string())?;
-        if let Some(old) = old.filter(|_| previous.is_some_and(|previous| previous.config.address == listener.address)) {
+        if let Some(old) =
+            old.filter(|_| previous.is_some_and(|previous| previous.config.address == listener.address))
+        {
             old.replace(active);
             tracing::info!(listener = %listener.name, "listener changed; open connections of replaced chains end");
             return Ok(());
@@ -141,7 +143,9 @@ impl Manager {
         let bound = Arc::new(Bound::new(local, active));
         self.show(&bound, local);
         for (worker, socket) in self.workers.iter().zip(sockets) {
-            worker.send(Command::Accept(bound.clone(), socket)).map_err(|_| "the worker has ended".to_owned())?;
+            worker
+                .send(Command::Accept(bound.clone(), socket))
+                .map_err(|_| "the worker has ended".to_owned())?;
         }
         if let Some(old) = old {
             old.stop();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use config::model::HttpConnectionManager;
 
+use crate::http::Scheme;
 use crate::http::h1::Limits;
 use crate::http::h1::server::{RequestRules, ServerOptions};
-use crate::http::Scheme;
 
 /// The HTTP/1 codec's options. The codec writes "off" as zero.
 pub fn server_options(manager: &HttpConnectionManager, tls: bool) -> ServerOptions {

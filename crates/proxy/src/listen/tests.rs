@@ -112,7 +112,11 @@ impl Bench {
 
     fn apply(&mut self, wanted: Option<Arc<Listener>>) {
         let wanted = wanted.into_iter().map(|listener| (listener.name.clone(), listener));
-        assert!(self.manager.reconcile(&wanted.collect::<BTreeMap<_, _>>()), "{:?}", self.manager.listening().failures());
+        assert!(
+            self.manager.reconcile(&wanted.collect::<BTreeMap<_, _>>()),
+            "{:?}",
+            self.manager.listening().failures()
+        );
     }
 
     async fn connect(&self) -> TcpStream {

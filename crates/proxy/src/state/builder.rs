@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use config::model::{Cluster, Listener};
+use config::model::{Cluster, Discovery, Listener};
 use config::{NotActing, Read, Refused};
 use protos::envoy::envoy::config::bootstrap::v3::Bootstrap;
 use protos::envoy::envoy::config::{cluster, endpoint, listener, route};
@@ -19,12 +19,15 @@ use super::references::{self, Names};
 use super::snapshot::{Live, Named, Snapshot};
 use super::warming::{Accepted, Waiting, next};
 
+/// A check of one kind of resource.
+pub type Check<T> = Box<dyn Fn(&T) -> Result<(), Refused>>;
+
 /// Checks that need more than the model: keys, files, ports. They run before a resource is accepted.
 pub struct Checks {
     /// Whether a listener can be served.
-    pub listener: Box<dyn Fn(&Listener) -> Result<(), Refused>>,
+    pub listener: Check<Listener>,
     /// Whether a cluster can be called.
-    pub cluster: Box<dyn Fn(&Cluster) -> Result<(), Refused>>,
+    pub cluster: Check<Cluster>,
 }
 
 /// What the xDS stream is doing, for `/ready`, metrics and logs.
@@ -122,18 +125,30 @@ impl Builder {
     ///
     /// # Errors
     /// `kind name: path: reason`.
-    pub fn add_static(&mut self, message: &Bootstrap, bootstrap: &config::model::Bootstrap) -> Result<(), String> {
+    pub fn add_static(
+        &mut self,
+        message: &Bootstrap,
+        bootstrap: &config::model::Bootstrap,
+    ) -> Result<(), String> {
         for listener in &bootstrap.listeners {
-            (self.checks.listener)(listener).map_err(|refused| format!("listener {}: {refused}", listener.name))?;
+            (self.checks.listener)(listener)
+                .map_err(|refused| format!("listener {}: {refused}", listener.name))?;
             if self.accepted.listeners.insert(listener.name.clone(), listener.clone()).is_some() {
-                return Err(format!("static_resources.listeners: two listeners are called \"{}\"", listener.name));
+                return Err(format!(
+                    "static_resources.listeners: two listeners are called \"{}\"",
+                    listener.name
+                ));
             }
             self.static_names.insert((order::LISTENER, listener.name.clone()));
         }
         for cluster in &bootstrap.clusters {
-            (self.checks.cluster)(cluster).map_err(|refused| format!("cluster {}: {refused}", cluster.name))?;
+            (self.checks.cluster)(cluster)
+                .map_err(|refused| format!("cluster {}: {refused}", cluster.name))?;
             if self.accepted.clusters.insert(cluster.name.clone(), cluster.clone()).is_some() {
-                return Err(format!("static_resources.clusters: two clusters are called \"{}\"", cluster.name));
+                return Err(format!(
+                    "static_resources.clusters: two clusters are called \"{}\"",
+                    cluster.name
+                ));
             }
             self.static_names.insert((order::CLUSTER, cluster.name.clone()));
         }
@@ -174,7 +189,8 @@ impl Builder {
             references::routes_of_listener(listener, &mut routes);
         }
         let clusters = self.accepted.clusters.values().chain(in_use.clusters.values());
-        let assignments: Names = clusters.filter_map(|cluster| references::assignment_of_cluster(cluster)).cloned().collect();
+        let assignments: Names =
+            clusters.filter_map(|cluster| references::assignment_of_cluster(cluster)).cloned().collect();
         change(order::ROUTE, &mut self.route_names, routes, subscriptions, |gone| {
             self.accepted.routes.remove(gone);
             self.accepted.no_routes.remove(gone);
@@ -225,7 +241,13 @@ impl Builder {
         let message: cluster::v3::Cluster = open(any)?;
         named(name, &message.name)?;
         self.not_static(order::CLUSTER, name)?;
-        let Read { value, notes } = config::read_cluster(&message)?;
+        let Read { mut value, notes } = config::read_cluster(&message)?;
+        if let Discovery::Eds { service_name } = &mut value.discovery
+            && service_name.is_empty()
+        {
+            // Without a service name the endpoints go by the cluster's (EdsClusterConfig.service_name).
+            *service_name = name.into();
+        }
         (self.checks.cluster)(&value)?;
         keep_equal(&mut self.accepted.clusters, name.into(), value);
         Ok(("cluster", notes))
@@ -252,7 +274,8 @@ impl Builder {
     /// A server cannot replace what the bootstrap says.
     fn not_static(&self, type_url: &'static str, name: &str) -> Result<(), Refused> {
         if self.static_names.contains(&(type_url, name.into())) {
-            let reason = "the bootstrap has a static resource of that name, which a server cannot change".to_owned();
+            let reason =
+                "the bootstrap has a static resource of that name, which a server cannot change".to_owned();
             return Err(Refused { path: "name".to_owned(), reason });
         }
         Ok(())

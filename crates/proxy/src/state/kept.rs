@@ -49,7 +49,13 @@ impl Kept {
     /// A version was accepted.
     pub fn accepted(&self, name: &str, version: &str, any: Any, is_static: bool, at: SystemTime) {
         let of_type = &mut *self.lock();
-        let entry = Entry { version: version.to_owned(), any: Some(any.clone()), updated: at, is_static, refusal: None };
+        let entry = Entry {
+            version: version.to_owned(),
+            any: Some(any.clone()),
+            updated: at,
+            is_static,
+            refusal: None,
+        };
         of_type.entry(any.type_url).or_default().insert(name.to_owned(), entry);
     }
 
@@ -75,6 +81,8 @@ impl Kept {
     pub fn of_type(&self, type_url: &str) -> Vec<(String, Entry)> {
         let entries = self.lock();
         let of_type = entries.get(type_url);
-        of_type.map(|list| list.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect()).unwrap_or_default()
+        of_type
+            .map(|list| list.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect())
+            .unwrap_or_default()
     }
 }

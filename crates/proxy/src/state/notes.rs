@@ -37,7 +37,13 @@ impl Notes {
             if let Some(noted) = fields.get_mut(&key) {
                 noted.count += 1;
             } else if fields.len() < MAX_FIELDS {
-                tracing::warn!(kind, field = key.1, resource, "accepted, and does nothing yet: {}", note.reason);
+                tracing::info!(
+                    kind,
+                    field = key.1,
+                    resource,
+                    "accepted, and does nothing yet: {}",
+                    note.reason
+                );
                 let noted = Noted { reason: note.reason.clone(), example: resource.to_owned(), count: 1 };
                 fields.insert(key, noted);
             }

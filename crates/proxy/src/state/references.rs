@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config::model::{
-    Cluster, ClusterSpecifier, Discovery, FilterChain, HttpConnectionManager, Listener, NetworkFilter, RouteAction,
-    RouteConfiguration, RouteSource, TcpCluster,
+    Cluster, ClusterSpecifier, Discovery, FilterChain, HttpConnectionManager, Listener, NetworkFilter,
+    RouteAction, RouteConfiguration, RouteSource, TcpCluster,
 };
 
 /// A set of resource names.
@@ -36,7 +36,9 @@ pub fn clusters_of_listener(listener: &Listener, names: &mut Names) {
                 TcpCluster::One(name) => {
                     names.insert(name.clone());
                 }
-                TcpCluster::Weighted { clusters, .. } => names.extend(clusters.iter().map(|(name, _)| name.clone())),
+                TcpCluster::Weighted { clusters, .. } => {
+                    names.extend(clusters.iter().map(|(name, _)| name.clone()))
+                }
             },
             NetworkFilter::Http(manager) => {
                 if let RouteSource::Inline(routes) = &manager.route {

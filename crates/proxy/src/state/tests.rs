@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use protos::any::pack;
-use protos::envoy::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig};
 use protos::envoy::envoy::config::cluster::v3::Cluster;
+use protos::envoy::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig,
+};
+use protos::envoy::envoy::config::core::v3::Node;
 use protos::envoy::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use protos::envoy::envoy::config::core::v3::{AggregatedConfigSource, ConfigSource};
 use protos::envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
-use protos::envoy::google::protobuf::Duration;
-use protos::envoy::envoy::config::core::v3::Node;
 use protos::envoy::envoy::service::discovery::v3::DeltaDiscoveryResponse;
+use protos::envoy::google::protobuf::Duration;
 use xds::client::{Client, Handler, Limits, Subscribe, Verdict};
 use xds::{Dialect, Resource, order};
 
@@ -31,7 +33,8 @@ fn cluster(name: &str, connect_timeout: i64) -> Resource {
 }
 
 fn endpoints(name: &str) -> Resource {
-    let assignment = ClusterLoadAssignment { cluster_name: name.to_owned(), ..ClusterLoadAssignment::default() };
+    let assignment =
+        ClusterLoadAssignment { cluster_name: name.to_owned(), ..ClusterLoadAssignment::default() };
     Resource { name: name.to_owned(), version: "1".to_owned(), any: pack(&assignment) }
 }
 
@@ -51,12 +54,13 @@ impl Stream {
     }
 
     fn send(&mut self, type_url: &str, added: Vec<Resource>, removed: &[&str]) -> (Verdict, Vec<Subscribe>) {
-        let resources = added.into_iter().map(|resource| protos::envoy::envoy::service::discovery::v3::Resource {
-            name: resource.name,
-            version: resource.version,
-            resource: Some(resource.any),
-            ..Default::default()
-        });
+        let resources =
+            added.into_iter().map(|resource| protos::envoy::envoy::service::discovery::v3::Resource {
+                name: resource.name,
+                version: resource.version,
+                resource: Some(resource.any),
+                ..Default::default()
+            });
         let response = DeltaDiscoveryResponse {
             type_url: type_url.to_owned(),
             resources: resources.collect(),
@@ -73,7 +77,12 @@ impl Stream {
     }
 }
 
-fn send(stream: &mut Stream, type_url: &str, added: Vec<Resource>, removed: &[&str]) -> (Verdict, Vec<Subscribe>) {
+fn send(
+    stream: &mut Stream,
+    type_url: &str,
+    added: Vec<Resource>,
+    removed: &[&str],
+) -> (Verdict, Vec<Subscribe>) {
     stream.send(type_url, added, removed)
 }
 
@@ -120,7 +129,8 @@ fn a_refused_resource_leaves_the_version_before_and_the_others_go_on() {
     let Verdict::Nack { detail, rejected } = verdict else { panic!("accepted a negative timeout") };
     assert_eq!(rejected, ["a"]);
     assert!(detail.starts_with("a: connect_timeout: "), "{detail}");
-    let timeouts: Vec<u64> = live.load().clusters.values().map(|cluster| cluster.connect_timeout.as_secs()).collect();
+    let timeouts: Vec<u64> =
+        live.load().clusters.values().map(|cluster| cluster.connect_timeout.as_secs()).collect();
     assert_eq!(timeouts, [1, 2]);
     let kept = builder.builder.kept().of_type(order::CLUSTER);
     assert_eq!((kept[0].1.version.as_str(), kept[0].1.refusal.is_some()), ("1", true));
@@ -132,5 +142,7 @@ fn a_resource_under_a_wrong_name_is_refused() {
     let mut builder = builder(&live);
     let wrong = Resource { name: "b".to_owned(), ..cluster("a", 1) };
     let (verdict, _) = send(&mut builder, order::CLUSTER, vec![wrong], &[]);
-    assert!(matches!(verdict, Verdict::Nack { detail, .. } if detail.contains("\"a\" inside a resource that is called \"b\"")));
+    assert!(
+        matches!(verdict, Verdict::Nack { detail, .. } if detail.contains("\"a\" inside a resource that is called \"b\""))
+    );
 }

@@ -67,8 +67,9 @@ pub fn next(accepted: &Accepted, current: &Snapshot, waiting: &mut Waiting, now:
             accepted.assignments.contains_key(name) || accepted.no_assignments.contains(name)
         })
     });
-    let cluster_ready =
-        |name: &Arc<str>| clusters.contains_key(name) || (accepted.clusters_known && !accepted.clusters.contains_key(name));
+    let cluster_ready = |name: &Arc<str>| {
+        clusters.contains_key(name) || (accepted.clusters_known && !accepted.clusters.contains_key(name))
+    };
     let routes = settle("route", &accepted.routes, &current.routes, waiting, now, |routes| {
         let mut names = Names::new();
         references::clusters_of_routes(routes, &mut names);

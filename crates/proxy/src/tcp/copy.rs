@@ -32,7 +32,11 @@ pub enum CopyError {
 }
 
 /// Copies until both directions have ended. Also says how much went when it fails.
-pub async fn both_ways<A, B>(client: A, upstream: B, idle: Option<Duration>) -> (Copied, Result<(), CopyError>)
+pub async fn both_ways<A, B>(
+    client: A,
+    upstream: B,
+    idle: Option<Duration>,
+) -> (Copied, Result<(), CopyError>)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -121,6 +125,10 @@ mod tests {
         };
         let ((), (copied, result)) = tokio::join!(talk, both_ways(near, far, Some(idle)));
         assert!(matches!(result, Err(CopyError::Idle(_))));
-        assert!(copied.sent == 1 && begun.elapsed() >= idle * 3 / 2, "{copied:?} after {:?}", begun.elapsed());
+        assert!(
+            copied.sent == 1 && begun.elapsed() >= idle * 3 / 2,
+            "{copied:?} after {:?}",
+            begun.elapsed()
+        );
     }
 }

@@ -115,7 +115,8 @@ async fn open(
     let mut last = Failure::NoHost;
     for _ in 0..proxy.max_connect_attempts.max(1) {
         let host: Arc<Host> =
-            match balancer.pick(cluster.config.lb_policy, &cluster.hosts(), &forwarder.worker.random, &tried) {
+            match balancer.pick(cluster.config.lb_policy, &cluster.hosts(), &forwarder.worker.random, &tried)
+            {
                 Some(host) => host,
                 None => return Err(last),
             };

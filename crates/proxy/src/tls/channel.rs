@@ -22,16 +22,20 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Names the address and what failed there.
-pub async fn connect_tls(address: &str, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, HandshakeError> {
+pub async fn connect_tls(
+    address: &str,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, HandshakeError> {
     let attempt = async {
-        let tcp = TcpStream::connect(address)
-            .await
-            .map_err(|error| HandshakeError::peer(address, Side::Upstream, format!("connection failed: {error}")))?;
+        let tcp = TcpStream::connect(address).await.map_err(|error| {
+            HandshakeError::peer(address, Side::Upstream, format!("connection failed: {error}"))
+        })?;
         // Small messages, each awaited: Nagle's delay would only hurt. A failure here is seen on the next write.
         let _ = tcp.set_nodelay(true);
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| HandshakeError::local(address, "the host is neither a DNS name nor an IP address"))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            HandshakeError::local(address, "the host is neither a DNS name nor an IP address")
+        })?;
         TlsConnector::from(config)
             .connect(name, tcp)
             .await
@@ -91,7 +95,9 @@ pub async fn plain_channel(address: &str) -> Result<Channel, String> {
 async fn within<T>(future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match tokio::time::timeout(CONNECT_TIMEOUT, future).await {
         Ok(result) => result,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_TIMEOUT:?}"))),
+        Err(_) => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_TIMEOUT:?}")))
+        }
     }
 }
 

@@ -135,7 +135,8 @@ impl ClientTls {
             None => builder.with_no_client_auth(),
             Some(source) => {
                 if matches!(source, KeySource::Workload) {
-                    local_uri = current.and_then(|set| set.own.uri_sans.first()).map(|uri| Arc::from(uri.as_str()));
+                    local_uri =
+                        current.and_then(|set| set.own.uri_sans.first()).map(|uri| Arc::from(uri.as_str()));
                 }
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(source.key(current)?)))
             }

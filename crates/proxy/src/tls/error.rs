@@ -73,13 +73,17 @@ fn describe(error: &Error, side: Side) -> (String, Blame) {
     match error {
         Error::InvalidCertificate(CertificateError::Other(reason)) => (reason.0.to_string(), peer),
         Error::InvalidCertificate(reason) => (certificate_text(reason), peer),
-        Error::NoCertificatesPresented => ("the peer presented no certificate, and one is required".to_owned(), peer),
+        Error::NoCertificatesPresented => {
+            ("the peer presented no certificate, and one is required".to_owned(), peer)
+        }
         Error::InvalidMessage(_) => ("the peer does not speak TLS on this connection".to_owned(), peer),
         Error::AlertReceived(alert) => {
             let hint = match alert {
                 AlertDescription::CertificateRequired => " (it wants a certificate, and this side has none)",
                 AlertDescription::UnknownCA => " (it does not trust the root of this side's certificate)",
-                AlertDescription::CertificateExpired => " (this side's certificate has expired by the peer's clock)",
+                AlertDescription::CertificateExpired => {
+                    " (this side's certificate has expired by the peer's clock)"
+                }
                 AlertDescription::BadCertificate
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::AccessDenied => " (it does not accept this side's identity)",
@@ -99,7 +103,9 @@ fn certificate_text(reason: &CertificateError) -> String {
             clock_text(not_after.as_secs()),
             clock_text(time.as_secs())
         ),
-        CertificateError::NotValidYet => "the peer's certificate is not valid yet by this machine's clock".to_owned(),
+        CertificateError::NotValidYet => {
+            "the peer's certificate is not valid yet by this machine's clock".to_owned()
+        }
         CertificateError::NotValidYetContext { time, not_before } => format!(
             "the peer's certificate is valid from {} on, and this machine's clock says {}",
             clock_text(not_before.as_secs()),

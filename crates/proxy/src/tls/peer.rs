@@ -78,9 +78,11 @@ impl Peer {
             subject: rfc2253(certificate.subject()),
             issuer: rfc2253(certificate.issuer()),
             hash: hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref()),
-            key_hash: hex(
-                aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.tbs_certificate.subject_pki.raw).as_ref(),
-            ),
+            key_hash: hex(aws_lc_rs::digest::digest(
+                &aws_lc_rs::digest::SHA256,
+                certificate.tbs_certificate.subject_pki.raw,
+            )
+            .as_ref()),
             serial: hex(certificate.raw_serial()),
             not_before: time_of(certificate.validity().not_before.timestamp()),
             not_after: time_of(certificate.validity().not_after.timestamp()),
@@ -115,7 +117,9 @@ impl Peer {
                     Ok(v4) => self.ip_sans.push(std::net::Ipv4Addr::from(v4).to_string()),
                     Err(_) => match <[u8; 16]>::try_from(*bytes) {
                         Ok(v6) => self.ip_sans.push(std::net::Ipv6Addr::from(v6).to_string()),
-                        Err(_) => return Err(PeerError::Malformed("an IP SAN of a strange length".to_owned())),
+                        Err(_) => {
+                            return Err(PeerError::Malformed("an IP SAN of a strange length".to_owned()));
+                        }
                     },
                 },
                 _ => {}
@@ -212,7 +216,9 @@ mod tests {
     fn reads_names_validity_and_subject() {
         let ca = Authority::new("root");
         let leaf = ca.issue(
-            Leaf::new(&["spiffe://cluster.local/ns/production/sa/payment"]).dns("payment.local").organization("A, B"),
+            Leaf::new(&["spiffe://cluster.local/ns/production/sa/payment"])
+                .dns("payment.local")
+                .organization("A, B"),
         );
         let peer = Peer::parse(&leaf.chain[0]).unwrap();
         assert_eq!(peer.spiffe.as_ref().unwrap().service_account(), "payment");

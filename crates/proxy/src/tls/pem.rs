@@ -60,7 +60,8 @@ pub fn certificates(source: &str, text: &[u8]) -> Result<Vec<CertificateDer<'sta
 /// # Errors
 /// There is none. The text itself is never part of the error.
 pub fn private_key(source: &str, text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
-    PrivateKeyDer::from_pem_slice(text).map_err(|error| fail(source, format!("no usable private key: {error}")))
+    PrivateKeyDer::from_pem_slice(text)
+        .map_err(|error| fail(source, format!("no usable private key: {error}")))
 }
 
 /// A chain and its key, checked to belong together.
@@ -79,7 +80,9 @@ pub fn certified_key(
         .map_err(|error| fail(source, format!("the private key is not usable: {error}")))?;
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(certified)),
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok(Arc::new(certified))
+        }
         Err(_) => Err(fail(source, "the private key does not belong to the first certificate of the chain")),
     }
 }

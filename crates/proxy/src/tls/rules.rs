@@ -80,7 +80,9 @@ pub enum PeerRefused {
         accepted: String,
     },
     /// Neither the certificate nor its key is pinned.
-    #[error("the certificate of {0} is none of the pinned ones (verify_certificate_hash, verify_certificate_spki)")]
+    #[error(
+        "the certificate of {0} is none of the pinned ones (verify_certificate_hash, verify_certificate_spki)"
+    )]
     NotPinned(String),
     /// Expired since the session that is being resumed.
     #[error("the certificate of {0} is no longer valid by this machine's clock")]
@@ -112,7 +114,10 @@ impl PeerRules {
         }
         if !self.names.is_empty() && !self.names.iter().any(|rule| rule.accepts(&peer)) {
             let accepted: Vec<&str> = self.names.iter().map(|rule| rule.text.as_str()).take(16).collect();
-            return Err(PeerRefused::WrongName { name: peer.name().to_owned(), accepted: accepted.join(" or ") });
+            return Err(PeerRefused::WrongName {
+                name: peer.name().to_owned(),
+                accepted: accepted.join(" or "),
+            });
         }
         Ok(peer)
     }
@@ -175,7 +180,10 @@ mod tests {
         let ca = Authority::new("root");
         let rules = mesh_rule("spiffe://cluster.local/");
         let check = |leaf: Leaf| rules.check(&ca.issue(leaf).chain[0]).map(|peer| peer.name().to_owned());
-        assert_eq!(check(Leaf::new(&["spiffe://cluster.local/ns/a/sa/b"])).unwrap(), "spiffe://cluster.local/ns/a/sa/b");
+        assert_eq!(
+            check(Leaf::new(&["spiffe://cluster.local/ns/a/sa/b"])).unwrap(),
+            "spiffe://cluster.local/ns/a/sa/b"
+        );
 
         let error = check(Leaf::new(&["spiffe://other.domain/ns/a/sa/b"])).unwrap_err();
         assert_eq!(

@@ -92,7 +92,14 @@ impl Secrets {
             .and_then(|leaf| Peer::parse(leaf).map_err(|error| error.to_string()))
             .map_err(|reason| pem::PemError { source_name: "own certificate".to_owned(), reason })?;
         let version = *self.version.borrow() + 1;
-        self.current.store(Some(Arc::new(SecretSet { key, roots, root_certificates, own, version, installed: now })));
+        self.current.store(Some(Arc::new(SecretSet {
+            key,
+            roots,
+            root_certificates,
+            own,
+            version,
+            installed: now,
+        })));
         self.version.send_replace(version);
         Ok(())
     }

@@ -133,9 +133,11 @@ impl ServerTls {
         let key = self.key.key(current)?;
         let local_uri = match &self.key {
             KeySource::Workload => current.and_then(|set| set.own.uri_sans.first().cloned()),
-            KeySource::Fixed(key) => {
-                key.cert.first().and_then(|leaf| super::Peer::parse(leaf).ok()).and_then(|peer| peer.uri_sans.into_iter().next())
-            }
+            KeySource::Fixed(key) => key
+                .cert
+                .first()
+                .and_then(|leaf| super::Peer::parse(leaf).ok())
+                .and_then(|peer| peer.uri_sans.into_iter().next()),
         };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use config::model::{
-    CertificateSource, Roots, SanMatcher, SanType, StringMatch, StringMatcher, TlsParameters, TlsVersion, TrustSource,
+    CertificateSource, Roots, SanMatcher, SanType, StringMatch, StringMatcher, TlsParameters, TlsVersion,
+    TrustSource,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedProtocolVersion};
@@ -169,7 +170,9 @@ fn matches(matcher: &StringMatcher, name: &str) -> bool {
 }
 
 /// The library's versions for a range.
-pub(super) fn versions(range: &TlsParameters) -> Result<Vec<&'static SupportedProtocolVersion>, TlsConfigError> {
+pub(super) fn versions(
+    range: &TlsParameters,
+) -> Result<Vec<&'static SupportedProtocolVersion>, TlsConfigError> {
     let within = |version| range.minimum <= version && version <= range.maximum;
     let mut list = Vec::with_capacity(2);
     if within(TlsVersion::V1_3) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use config::model::{
-    CertificateSource, DownstreamTls, Roots, SanMatcher, SanType, StringMatch, StringMatcher, TlsParameters, TlsVersion,
-    TrustSource, UpstreamTls,
+    CertificateSource, DownstreamTls, Roots, SanMatcher, SanType, StringMatch, StringMatcher, TlsParameters,
+    TlsVersion, TrustSource, UpstreamTls,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -130,8 +130,10 @@ async fn a_server_that_is_another_workload_is_refused() {
 #[tokio::test]
 async fn another_root_is_refused_on_both_sides() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
-    let server = ServerTls::new(&server_options(), &secrets(&ours.issue(Leaf::new(&[SERVER])), &ours)).unwrap();
-    let client_of = |roots| ClientTls::new(&client_options(SERVER), &secrets(&theirs.issue(Leaf::new(&[CLIENT])), roots));
+    let server =
+        ServerTls::new(&server_options(), &secrets(&ours.issue(Leaf::new(&[SERVER])), &ours)).unwrap();
+    let client_of =
+        |roots| ClientTls::new(&client_options(SERVER), &secrets(&theirs.issue(Leaf::new(&[CLIENT])), roots));
     let (refused, _) = shake(&server, &client_of(&ours).unwrap()).await;
     assert!(refused.unwrap_err().reason.contains("not signed by a root that is trusted here"));
     let (_, refused) = shake(&server, &client_of(&theirs).unwrap()).await;
@@ -169,7 +171,8 @@ async fn new_secrets_are_used_at_once_and_old_roots_no_longer_count() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let server_secrets = secrets(&old.issue(Leaf::new(&[SERVER])), &old);
     let server = ServerTls::new(&server_options(), &server_secrets).unwrap();
-    let client = ClientTls::new(&client_options(SERVER), &secrets(&old.issue(Leaf::new(&[CLIENT])), &old)).unwrap();
+    let client =
+        ClientTls::new(&client_options(SERVER), &secrets(&old.issue(Leaf::new(&[CLIENT])), &old)).unwrap();
     let (first, _) = shake(&server, &client).await;
     first.unwrap();
     // The client now has a session that it could resume; the new bundle must not accept it.
@@ -183,7 +186,8 @@ fn a_context_that_would_verify_nobody_is_refused() {
     let secrets = Secrets::new();
     let error = ServerTls::new(&DownstreamTls { trust: None, ..server_options() }, &secrets).unwrap_err();
     assert_eq!(error.path, "require_client_certificate");
-    let other = UpstreamTls { certificate: Some(CertificateSource::Sds("other".into())), ..client_options(SERVER) };
+    let other =
+        UpstreamTls { certificate: Some(CertificateSource::Sds("other".into())), ..client_options(SERVER) };
     assert!(ClientTls::new(&other, &secrets).unwrap_err().reason.contains("\"other\" is not known here"));
 }
 
