@@ -157,7 +157,8 @@ fn missing<'a>(world: &World, route: &'a Resource<VirtualService>) -> Vec<Missin
                 continue;
             }
             let rule = merge::written_rule(world, namespace, &Labels::new(), &host);
-            if rule.subset(&destination.subset).is_none() {
+            let selective = || merge::selective_rule_has(world, namespace, &host, &destination.subset);
+            if rule.subset(&destination.subset).is_none() && !selective() {
                 push("subset", unknown_subset(&rule, &destination.subset, &host), &host);
             }
         }

@@ -151,6 +151,16 @@ pub fn written_rule<'w>(world: &'w World, client: &str, labels: &Labels, host: &
     MergedRule::default()
 }
 
+/// Whether a rule that holds only for some workloads of a namespace has a subset with this name.
+pub fn selective_rule_has(world: &World, namespace: &str, host: &str, subset: &str) -> bool {
+    let groups =
+        world.namespace(namespace).into_iter().flat_map(|objects| objects.rules_by_host.matches(host));
+    groups
+        .flat_map(|(_, group)| group)
+        .filter(|rule| rule.spec.workload_selector.is_some())
+        .any(|rule| rule.spec.subsets.iter().any(|known| known.name == subset))
+}
+
 /// Merges rules of one host in one namespace. A rule that selects the client beats those without selector; a rule with
 /// another `exportTo` or selector than the first is not merged.
 fn merge_rules<'w>(mut rules: Vec<&'w Arc<Resource<DestinationRule>>>) -> MergedRule<'w> {

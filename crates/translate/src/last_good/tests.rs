@@ -124,6 +124,19 @@ fn a_subset_that_no_route_names_goes_with_its_rule() {
 }
 
 #[test]
+fn a_subset_that_only_some_clients_have_counts_as_there() {
+    let selective = RULE.replace(
+        "  host: payment\n",
+        "  host: payment\n  workloadSelector: {matchLabels: {app: frontend}}\n",
+    );
+    let good = world(&[MESH, &selective, &route("stable")]);
+    assert!(notes(&good, "VirtualService").is_empty());
+    let edited = good.with(&apply(&route("canary")));
+    assert_eq!(target(&edited), cluster("canary"));
+    assert_eq!(target(&edited.with(&apply(&route("green")))), cluster("canary"));
+}
+
+#[test]
 fn a_deleted_virtual_service_is_gone() {
     let good = world(&[MESH, RULE, &route("stable")]);
     let deleted = good.with(&[delete(Kind::VirtualService, "payment")]);
