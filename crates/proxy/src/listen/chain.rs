@@ -90,22 +90,12 @@ fn check_filters(config: &FilterChain) -> Result<(), Refused> {
                     "HTTP2 is not spoken downstream yet; use AUTO or HTTP1",
                 ));
             }
-            NetworkFilter::Rbac(_) => {
-                // Ignoring it would let in whom the user keeps out.
-                return Err(refused(
-                    index,
-                    "",
-                    "the network RBAC filter is not supported yet, only the HTTP one",
-                ));
-            }
-            NetworkFilter::Http(_) | NetworkFilter::Tcp(_) => {}
+            NetworkFilter::Http(_) | NetworkFilter::Tcp(_) | NetworkFilter::Rbac(_) => {}
         }
     }
-    if config.filters.is_empty() {
-        return Err(Refused {
-            path: "filters".to_owned(),
-            reason: "a filter chain needs at least one filter".to_owned(),
-        });
+    if matches!(config.filters.last(), None | Some(NetworkFilter::Rbac(_))) {
+        let reason = "the last filter of a chain must be the HTTP connection manager or tcp_proxy";
+        return Err(Refused { path: "filters".to_owned(), reason: reason.to_owned() });
     }
     Ok(())
 }

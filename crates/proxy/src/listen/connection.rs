@@ -11,6 +11,7 @@ use config::model::NetworkFilter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::authorize::allowed;
 use super::bound::{Bound, count};
 use super::chain::{ActiveListener, Chain};
 use super::choose::{self, Asked};
@@ -126,6 +127,9 @@ async fn speak<IO>(worker: &Worker, chain: &Arc<Chain>, stream: IO, downstream: 
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    if !allowed(worker, &chain.config.filters, &downstream) {
+        return;
+    }
     let over = async {
         chain.drain().started().await;
         tokio::time::sleep(REPLACED_GRACE).await;

@@ -3,6 +3,7 @@
 //! Invariants: a port belongs to one process; a changed listener keeps its socket; plaintext on a chain that demands
 //! TLS is closed without a byte.
 
+pub mod authorize;
 pub mod bind;
 pub mod bound;
 pub mod chain;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::{
-    Address, Direction, FilterChain, FilterChainMatch, Listener, NetworkFilter, TcpCluster, TcpProxy,
+    Address, Direction, FilterChain, FilterChainMatch, Listener, NetworkFilter, Permission, Policy,
+    Principal, RbacAction, RbacFilter, RbacRules, TcpCluster, TcpProxy,
 };
 use runtime::{Drain, Supervisor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -152,6 +153,34 @@ async fn an_equal_chain_keeps_its_connections_and_a_changed_one_serves_new_ones(
         assert_eq!(ask(&mut new).await.unwrap(), b'b');
         assert_eq!(ask(&mut old).await.unwrap(), b'a', "the old connection was cut");
         assert_eq!(bench.manager.listening().list()[0].counts.open(), 2);
+    })
+    .await;
+}
+
+/// The same with an authorization filter in front.
+fn guarded(address: SocketAddr, action: RbacAction, permission: Permission) -> Arc<Listener> {
+    let mut listener = Listener::clone(&listener(address, "a", 100));
+    let policy = Policy { name: "p".into(), permissions: vec![permission], principals: vec![Principal::Any] };
+    let rules = Some(RbacRules { action, policies: vec![policy] });
+    listener.filter_chains[0].filters.insert(0, NetworkFilter::Rbac(Arc::new(RbacFilter { rules })));
+    Arc::new(listener)
+}
+
+#[tokio::test]
+async fn a_connection_that_a_policy_denies_is_closed() {
+    on_local(async {
+        let mut bench = Bench::new(100).await;
+        let address = bench.address;
+        for (action, permission, allowed) in [
+            (RbacAction::Allow, Permission::DestinationPort(address.port()), true),
+            (RbacAction::Allow, Permission::DestinationPort(1), false),
+            (RbacAction::Deny, Permission::Any, false),
+            (RbacAction::Deny, Permission::DestinationPort(1), true),
+        ] {
+            bench.apply(Some(guarded(address, action, permission)));
+            let answer = ask(&mut bench.connect().await).await;
+            assert_eq!(answer.is_ok(), allowed, "{action:?}: {answer:?}");
+        }
     })
     .await;
 }

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use config::model::{
-    CertificateSource, Roots, SanMatcher, SanType, StringMatch, StringMatcher, TlsParameters, TlsVersion,
-    TrustSource,
+    CertificateSource, Roots, SanMatcher, SanType, StringMatch, TlsParameters, TlsVersion, TrustSource,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedProtocolVersion};
@@ -146,27 +145,10 @@ fn san_rules(san: &SanMatcher) -> Vec<SanRule> {
                 (StringMatch::Exact(name), SanKind::Dns) => Some(name.to_string()),
                 _ => None,
             },
-            test: Box::new(move |name| matches(&matcher, name)),
+            test: Box::new(move |name| decide::string_matches(&matcher, name.as_bytes())),
         }
     };
     kinds.iter().map(rule).collect()
-}
-
-fn matches(matcher: &StringMatcher, name: &str) -> bool {
-    let lower;
-    let name = if matcher.ignore_case {
-        lower = name.to_ascii_lowercase();
-        lower.as_str()
-    } else {
-        name
-    };
-    match &matcher.pattern {
-        StringMatch::Exact(text) => name == &**text,
-        StringMatch::Prefix(text) => name.starts_with(&**text),
-        StringMatch::Suffix(text) => name.ends_with(&**text),
-        StringMatch::Contains(text) => name.contains(&**text),
-        StringMatch::Regex(regex) => regex.is_full_match(name.as_bytes()),
-    }
 }
 
 /// The library's versions for a range.
