@@ -1,6 +1,6 @@
 //! `envoy.config.core.v3.ConfigSource`: everything dynamic comes over the one ADS stream.
 
-use crate::context::{Context, Result, refuse, report};
+use crate::context::{Context, Result, refuse};
 use protos::envoy::envoy::config::core::v3 as core;
 
 /// Accepts a config source that means the ADS stream.
@@ -8,10 +8,16 @@ pub fn read_ads_source(cx: &mut Context, field: &str, message: &Option<core::Con
     use core::config_source::ConfigSourceSpecifier;
     let source = cx.required(field, message)?;
     cx.field(field, |cx| {
-        let core::ConfigSource { authorities, initial_fetch_timeout, resource_api_version, config_source_specifier } =
-            source;
+        let core::ConfigSource {
+            authorities,
+            initial_fetch_timeout,
+            resource_api_version,
+            config_source_specifier,
+        } = source;
         refuse!(cx, "xdstp authorities are not supported"; authorities);
-        report!(cx, "a missing resource is waited for without limit, and what is there serves"; initial_fetch_timeout);
+        // 0 says what is always done: a missing resource is waited for without limit.
+        let limit = cx.limit("initial_fetch_timeout", initial_fetch_timeout, None)?;
+        cx.report_set("initial_fetch_timeout", &limit, "a missing resource is waited for without limit");
         read_version(cx, "resource_api_version", *resource_api_version)?;
         match config_source_specifier {
             Some(ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {})) => Ok(()),
@@ -38,7 +44,7 @@ mod tests {
     use protos::envoy::envoy::config::core::v3 as core;
 
     fn read(specifier: ConfigSourceSpecifier) -> Result<crate::Read<()>> {
-        let initial_fetch_timeout = Some(Default::default());
+        let initial_fetch_timeout = Some(protos::envoy::google::protobuf::Duration { seconds: 5, nanos: 0 });
         let config_source_specifier = Some(specifier);
         let source =
             core::ConfigSource { initial_fetch_timeout, config_source_specifier, ..Default::default() };

@@ -273,7 +273,7 @@ fn read_http1(
     cx: &mut Context,
     message: &Option<protos::envoy::envoy::config::core::v3::Http1ProtocolOptions>,
 ) -> Result<Http1Options> {
-    let options = read_http1_options(cx, "http_protocol_options", message.as_ref())?;
+    let options = read_http1_options(cx, "http_protocol_options", message.as_ref(), false)?;
     Ok(Http1Options {
         allow_absolute_url: options.allow_absolute_url,
         accept_http_10: options.accept_http_10,

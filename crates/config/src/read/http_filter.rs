@@ -114,9 +114,13 @@ fn read_peer_metadata(cx: &mut Context, message: &PeerMetadataConfig) -> PeerMet
     let discovers = |cx: &mut Context, name: &str, methods: &[DiscoveryMethod]| {
         cx.field(name, |cx| {
             methods.iter().enumerate().fold(false, |found, (index, DiscoveryMethod { istio_headers })| {
-                if istio_headers.is_none() {
-                    cx.index(index, |cx| cx.note("only istio_headers is known"));
-                }
+                cx.index(index, |cx| match istio_headers {
+                    None => cx.note("only istio_headers is known"),
+                    Some(headers) => cx.field("istio_headers", |cx| {
+                        let reason = "acts on propagation only";
+                        cx.report_set("skip_external_clusters", &headers.skip_external_clusters, reason);
+                    }),
+                });
                 found | istio_headers.is_some()
             })
         })

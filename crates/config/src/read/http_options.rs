@@ -112,6 +112,7 @@ pub fn read_http1_options(
     cx: &mut Context,
     name: &str,
     message: Option<&core::Http1ProtocolOptions>,
+    upstream: bool,
 ) -> Result<Http1> {
     let absent = core::Http1ProtocolOptions::default();
     cx.field(name, |cx| {
@@ -134,6 +135,10 @@ pub fn read_http1_options(
         report!(cx, "every token is a method"; allow_custom_methods);
         report!(cx, "upgrades are not forwarded yet"; ignore_http_11_upgrade);
         refuse!(cx, "absolute-form targets are not sent upstream"; send_fully_qualified_url);
+        if upstream {
+            report!(cx, "acts on the downstream side only";
+                allow_absolute_url, accept_http_10, default_host_for_http_10);
+        }
         Ok(Http1 {
             allow_absolute_url: flag(allow_absolute_url, true),
             accept_http_10: *accept_http_10,
@@ -214,7 +219,9 @@ mod tests {
         let read = Context::read(|cx| read_common_options(cx, &None, false)).unwrap();
         assert_eq!((read.value.idle_timeout, read.value.max_headers_count), (Some(IDLE), 100));
         assert!(read.notes.is_empty());
-        assert!(Context::read(|cx| read_http1_options(cx, "x", None)).unwrap().value.allow_absolute_url);
+        assert!(
+            Context::read(|cx| read_http1_options(cx, "x", None, false)).unwrap().value.allow_absolute_url
+        );
     }
 
     #[test]
@@ -230,7 +237,7 @@ mod tests {
         assert!(Context::read(|cx| read_common_options(cx, &Some(none), false)).is_err());
         let full = core::Http1ProtocolOptions { send_fully_qualified_url: true, ..Default::default() };
         let refused =
-            Context::read(|cx| read_http1_options(cx, "http", Some(&full))).map(|_| ()).unwrap_err();
+            Context::read(|cx| read_http1_options(cx, "http", Some(&full), true)).map(|_| ()).unwrap_err();
         assert_eq!(refused.path, "http.send_fully_qualified_url");
     }
 }

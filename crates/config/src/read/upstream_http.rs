@@ -155,7 +155,7 @@ fn build(
     protocol: HttpProtocol,
 ) -> Result<UpstreamHttpOptions> {
     let common = read_common_options(cx, common, true)?;
-    let http1 = read_http1_options(cx, field, http1)?;
+    let http1 = read_http1_options(cx, field, http1, true)?;
     Ok(UpstreamHttpOptions {
         protocol,
         idle_timeout: common.idle_timeout,
