@@ -38,8 +38,10 @@ pub(crate) struct Shared<IO> {
     pub interim_allowed: bool,
     /// The request's body broke a rule or the connection broke: nothing after it can be read.
     pub broken: bool,
-    /// The client neither sends what is due nor takes what it is sent.
-    pub stall: Deadline,
+    /// The client does not send what is due.
+    pub read_stall: Deadline,
+    /// The client does not take what it is sent.
+    write_stall: Deadline,
     stall_timeout: Duration,
 }
 
@@ -52,7 +54,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
             continue_pending: false,
             interim_allowed: false,
             broken: false,
-            stall: Deadline::default(),
+            read_stall: Deadline::default(),
+            write_stall: Deadline::default(),
             stall_timeout,
         }
     }
@@ -96,23 +99,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
     /// Writes all that is queued; fails when the client takes nothing for too long.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         let before = self.transport.written();
-        match self.transport.poll_flush(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(ConnectionError::Io(error))),
-            Poll::Pending => {
-                if self.transport.written() != before {
-                    self.stall.clear();
-                }
-                self.poll_stall(cx).map(|()| Err(ConnectionError::Stalled))
-            }
+        let polled = self.transport.poll_flush(cx);
+        if polled.is_ready() || self.transport.written() != before {
+            self.write_stall.clear();
         }
-    }
-
-    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.stall.is_set() {
-            self.stall.set(Some(self.stall_timeout));
+        match polled {
+            Poll::Ready(result) => Poll::Ready(result.map_err(ConnectionError::Io)),
+            Poll::Pending => poll_stall(&mut self.write_stall, self.stall_timeout, cx)
+                .map(|()| Err(ConnectionError::Stalled)),
         }
-        self.stall.poll(cx)
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
@@ -122,7 +117,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
         loop {
             match self.decoder.decode(&mut self.transport.read) {
                 Ok(Step::Data(data)) => {
-                    self.stall.clear();
+                    self.read_stall.clear();
                     return Poll::Ready(Some(Ok(Frame::Data(data))));
                 }
                 Ok(Step::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
@@ -145,7 +140,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
         if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
             return self.break_body(Reason::DownstreamReset, error.to_string());
         }
-        if self.poll_stall(cx).is_ready() {
+        if poll_stall(&mut self.read_stall, self.stall_timeout, cx).is_ready() {
             let detail = format!("the client sent nothing for {} s", self.stall_timeout.as_secs());
             return self.break_body(Reason::DownstreamReset, detail);
         }
@@ -170,12 +165,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
                 Ok(Step::NeedMore) => match self.transport.poll_fill(cx, self.decoder.wants()) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Pending => return self.stall.poll(cx).map(|()| false),
+                    Poll::Pending => return self.read_stall.poll(cx).map(|()| false),
                 },
                 Err(_) => return Poll::Ready(false),
             }
         }
     }
+}
+
+/// Runs from the first wait; whoever sees progress clears it.
+fn poll_stall(stall: &mut Deadline, timeout: Duration, cx: &mut Context<'_>) -> Poll<()> {
+    if !stall.is_set() {
+        stall.set(Some(timeout));
+    }
+    stall.poll(cx)
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> InformationalSink for RefCell<Shared<IO>> {
@@ -315,5 +318,27 @@ impl BodyWriter {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_reads_again_has_all_of_its_time_again() {
+        let (mut client, server) = duplex(8);
+        let mut shared = Shared::new(server, Duration::from_secs(3600));
+        let mut cx = Context::from_waker(Waker::noop());
+        shared.transport.push(Bytes::from_static(b"0123456789"));
+        assert!(shared.poll_flush(&mut cx).is_pending() && shared.write_stall.is_set());
+        client.read_exact(&mut [0; 8]).await.unwrap();
+        assert!(matches!(shared.poll_flush(&mut cx), Poll::Ready(Ok(()))));
+        assert!(!shared.write_stall.is_set());
     }
 }

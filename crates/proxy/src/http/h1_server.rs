@@ -241,7 +241,7 @@ where
         let framing = {
             let mut shared = self.shared.borrow_mut();
             shared.interim_allowed = false;
-            shared.stall.clear();
+            shared.read_stall.clear();
             if head_length == head.length {
                 h1_encode::response_head(&mut shared.transport.out, head, rules)
             } else {
@@ -260,9 +260,9 @@ where
             return true;
         }
         let mut limit = DRAIN_LIMIT;
-        self.shared.borrow_mut().stall.set(Some(LINGER));
+        self.shared.borrow_mut().read_stall.set(Some(LINGER));
         let done = poll_fn(|cx| self.shared.borrow_mut().poll_drain(cx, &mut limit)).await;
-        self.shared.borrow_mut().stall.clear();
+        self.shared.borrow_mut().read_stall.clear();
         done
     }
 
@@ -277,18 +277,18 @@ where
     /// the client would lose the answer.
     async fn close(&self) {
         let mut limit = DRAIN_LIMIT;
-        self.shared.borrow_mut().stall.set(Some(LINGER));
+        self.shared.borrow_mut().read_stall.set(Some(LINGER));
         poll_fn(|cx| {
             let shared = &mut *self.shared.borrow_mut();
             if shared.transport.poll_shutdown(cx).is_pending() {
-                return shared.stall.poll(cx);
+                return shared.read_stall.poll(cx);
             }
             loop {
                 shared.transport.read.clear();
                 match shared.transport.poll_fill(cx, 1) {
                     Poll::Ready(Ok(read @ 1..)) if read < limit => limit -= read,
                     Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return shared.stall.poll(cx),
+                    Poll::Pending => return shared.read_stall.poll(cx),
                 }
             }
         })
