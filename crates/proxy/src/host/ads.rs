@@ -115,7 +115,7 @@ impl Server {
         let address = self.addresses.get(index % self.addresses.len()).ok_or("no address")?;
         let Some(tls) = &self.tls else { return plain_channel(address).await };
         let config = tls.config_with_alpn(&[b"h2"])?;
-        let stream = connect_tls(address, config).await.map_err(|error| error.to_string())?;
+        let stream = connect_tls(address, config).await?;
         channel_on(stream).await.map_err(|error| format!("{address}: {error}"))
     }
 }

@@ -1,6 +1,5 @@
 //! gRPC channels over our own TLS: the certificate service and the xDS server are reached this way.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -22,28 +22,28 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Names the address and what failed there.
-pub async fn connect_tls(
-    address: &str,
-    config: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, HandshakeError> {
-    let attempt = async {
-        let tcp = TcpStream::connect(address).await.map_err(|error| {
-            HandshakeError::peer(address, Side::Upstream, format!("connection failed: {error}"))
-        })?;
-        // Small messages, each awaited: Nagle's delay would only hurt. A failure here is seen on the next write.
-        let _ = tcp.set_nodelay(true);
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            HandshakeError::local(address, "the host is neither a DNS name nor an IP address")
-        })?;
-        TlsConnector::from(config)
-            .connect(name, tcp)
-            .await
-            .map_err(|error| HandshakeError::from_io(address, Side::Upstream, &error))
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
-        Ok(result) => result,
-        Err(_) => Err(HandshakeError::timeout(address, Side::Upstream, CONNECT_TIMEOUT)),
+pub async fn connect_tls(address: &str, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, String> {
+    let tcp = connect_tcp(address).await?;
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| format!("{address}: the host is neither a DNS name nor an IP address"))?;
+    let handshake = TlsConnector::from(config).connect(name, tcp);
+    match tokio::time::timeout(CONNECT_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(HandshakeError::from_io(address, Side::Upstream, &error).to_string()),
+        Err(_) => Err(HandshakeError::timeout(address, Side::Upstream, CONNECT_TIMEOUT).to_string()),
+    }
+}
+
+async fn connect_tcp(address: &str) -> Result<TcpStream, String> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(Ok(tcp)) => {
+            // Small messages, each awaited: Nagle's delay would only hurt. A failure here is seen on the next write.
+            let _ = tcp.set_nodelay(true);
+            Ok(tcp)
+        }
+        Ok(Err(error)) => Err(format!("connection to {address} failed: {error}")),
+        Err(_) => Err(format!("connection to {address} failed: not open within {CONNECT_TIMEOUT:?}")),
     }
 }
 
@@ -62,7 +62,10 @@ fn endpoint() -> Endpoint {
 ///
 /// # Errors
 /// The HTTP/2 preface could not be exchanged.
-pub async fn channel_on(stream: TlsStream<TcpStream>) -> Result<Channel, String> {
+pub async fn channel_on<IO>(stream: IO) -> Result<Channel, String>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut stream = Some(stream);
     let connector = tower::service_fn(move |_: http::Uri| {
         let once = stream.take();
@@ -74,31 +77,12 @@ pub async fn channel_on(stream: TlsStream<TcpStream>) -> Result<Channel, String>
     endpoint().connect_with_connector(connector).await.map_err(|error| error_chain(&error))
 }
 
-/// A channel on one open plain-text connection.
+/// A channel on a new plain-text connection.
 ///
 /// # Errors
-/// As [`channel_on`].
+/// As [`channel_on`], and when there is no connection.
 pub async fn plain_channel(address: &str) -> Result<Channel, String> {
-    let connect = TcpStream::connect(address);
-    let stream = within(connect).await.map_err(|error| format!("{address}: {error}"))?;
-    let mut stream = Some(stream);
-    let connector = tower::service_fn(move |_: http::Uri| {
-        let once = stream.take();
-        async move {
-            once.map(TokioIo::new)
-                .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection is used up"))
-        }
-    });
-    endpoint().connect_with_connector(connector).await.map_err(|error| error_chain(&error))
-}
-
-async fn within<T>(future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, future).await {
-        Ok(result) => result,
-        Err(_) => {
-            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_TIMEOUT:?}")))
-        }
-    }
+    channel_on(connect_tcp(address).await?).await
 }
 
 /// An error and its causes in one line.
