@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::chain::HttpChain;
 use super::worker::{HttpCells, Worker};
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{ConnectionSecurity, Service};
@@ -27,6 +28,9 @@ pub struct Downstream {
 
 /// A downstream connection with what its requests share.
 pub struct ConnectionState {
+    /// The connection manager's chain. Requests reach it through here, so that none of them touches a reference count
+    /// that all workers share.
+    pub chain: Arc<HttpChain>,
     /// Facts for logs.
     pub facts: ConnectionFacts,
     /// What the TLS handshake told.
@@ -45,7 +49,7 @@ pub struct ConnectionState {
 
 impl ConnectionState {
     /// The state of a new connection.
-    pub fn new(worker: &Worker, stat_prefix: &Arc<str>, downstream: Downstream) -> Self {
+    pub fn new(worker: &Worker, chain: &Arc<HttpChain>, downstream: Downstream) -> Self {
         let session = downstream.session;
         let peer = session.as_ref().and_then(|session| session.peer.as_deref());
         let principals = &worker.metrics.registry().principals;
@@ -63,13 +67,14 @@ impl ConnectionState {
             tls_version: session.as_ref().map_or("", |session| session.version),
         };
         Self {
+            chain: chain.clone(),
             peer_principal: principal(peer.and_then(|peer| peer.uri_sans.first()).map(String::as_str)),
             own_principal: principal(local_uri.as_deref()),
             facts,
             session,
             peer: PeerCache::default(),
             host_service: RefCell::default(),
-            cells: worker.http_cells(stat_prefix),
+            cells: worker.http_cells(&chain.config.stat_prefix),
         }
     }
 

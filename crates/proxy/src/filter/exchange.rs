@@ -6,7 +6,6 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::chain::HttpChain;
 use super::connection::ConnectionState;
 use super::forwarded::Client;
 use super::request_body::Progress;
@@ -33,8 +32,6 @@ pub struct UpstreamFacts {
 pub struct Exchange {
     /// The worker.
     pub worker: Rc<Worker>,
-    /// The connection manager's chain.
-    pub chain: Arc<HttpChain>,
     /// The downstream connection.
     pub connection: Rc<ConnectionState>,
     /// What logs say.
@@ -64,12 +61,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// A request that has just come.
-    pub fn new(
-        worker: &Rc<Worker>,
-        chain: &Arc<HttpChain>,
-        connection: &Rc<ConnectionState>,
-        head: &RequestHead,
-    ) -> Self {
+    pub fn new(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, head: &RequestHead) -> Self {
         let protocol = match head.version {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
@@ -83,7 +75,6 @@ impl Exchange {
         connection.cells.requests.increment();
         Self {
             worker: worker.clone(),
-            chain: chain.clone(),
             connection: connection.clone(),
             record,
             progress: Rc::default(),
@@ -112,8 +103,8 @@ impl Exchange {
         if let Protocol::Grpc(None) = self.protocol {
             self.protocol = Protocol::Grpc(grpc_status(head.headers.get("grpc-status")));
         }
-        if !self.chain.logs.is_empty() {
-            self.chain.logs.capture_response(head, &mut self.record);
+        if !self.connection.chain.logs.is_empty() {
+            self.connection.chain.logs.capture_response(head, &mut self.record);
         }
     }
 
@@ -142,7 +133,8 @@ impl Drop for Exchange {
         }
         self.record.request_body_bytes = self.progress.bytes.get();
         self.record.request_end = self.progress.end.get();
-        let chain = self.chain.clone();
+        let connection = self.connection.clone();
+        let chain = &connection.chain;
         for filter in chain.filters() {
             filter.on_end(self);
         }

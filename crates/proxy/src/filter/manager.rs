@@ -25,15 +25,14 @@ use crate::telemetry::request_id::{self, RequestIdRules};
 /// Serves one downstream connection: hand it to the codec as its handler.
 pub struct ConnectionManager {
     worker: Rc<Worker>,
-    chain: Arc<HttpChain>,
     connection: Rc<ConnectionState>,
 }
 
 impl ConnectionManager {
     /// For a connection that the listener gave to that chain.
     pub fn new(worker: &Rc<Worker>, chain: &Arc<HttpChain>, downstream: Downstream) -> Self {
-        let connection = Rc::new(ConnectionState::new(worker, &chain.config.stat_prefix, downstream));
-        Self { worker: worker.clone(), chain: chain.clone(), connection }
+        let connection = Rc::new(ConnectionState::new(worker, chain, downstream));
+        Self { worker: worker.clone(), connection }
     }
 
     async fn serve(
@@ -42,7 +41,7 @@ impl ConnectionManager {
         body: Body,
         informational: Informational,
     ) -> (ResponseHead, Body) {
-        let mut exchange = Box::new(Exchange::new(&self.worker, &self.chain, &self.connection, &head));
+        let mut exchange = Box::new(Exchange::new(&self.worker, &self.connection, &head));
         let bodyless = head.method == Method::HEAD;
         let outcome = self.answer(&mut head, body, &informational, &mut exchange).await;
         match outcome {
@@ -60,22 +59,22 @@ impl ConnectionManager {
     ) -> Result<Response, Box<LocalReply>> {
         self.prepare(head, exchange)?;
         // One load per request: route and clusters come from the same push.
-        let routing = self.worker.shared.routing.load_full();
+        let routing = self.worker.shared.routing.load();
         let picked = self.route(head, &routing, exchange);
-        for filter in self.chain.filters() {
+        for filter in self.connection.chain.filters() {
             if let Verdict::Reply(reply) = filter.on_request(head, exchange) {
                 return Err(reply);
             }
         }
         let body = CountedBody::wrap(body, &exchange.progress);
         let routed = Routed { routing: &routing, picked, informational };
-        self.chain.router.run(head, body, routed, exchange).await
+        self.connection.chain.router.run(head, body, routed, exchange).await
     }
 
     /// What the client may say about itself, the request's id, and the one canonical form of host and path that routes,
     /// policies and the application see.
     fn prepare(&self, head: &mut RequestHead, exchange: &mut Exchange) -> Result<(), Box<LocalReply>> {
-        let config = &self.chain.config;
+        let config = &self.connection.chain.config;
         let session = self.connection.session.as_ref();
         let remote = self.connection.facts.remote;
         exchange.client = forwarded::apply(&mut head.headers, config, remote, session.is_some());
@@ -105,7 +104,7 @@ impl ConnectionManager {
     }
 
     fn canonical_host(&self, head: &mut RequestHead) {
-        let config = &self.chain.config;
+        let config = &self.connection.chain.config;
         let (host, port) = rewrite::split_port(&head.authority);
         let strip = match config.strip_port {
             StripPort::Keep => false,
@@ -127,11 +126,14 @@ impl ConnectionManager {
         head.authority = new.into();
     }
 
-    fn route(&self, head: &RequestHead, routing: &Routing, exchange: &mut Exchange) -> Option<Picked> {
-        let routes = match &self.chain.config.route {
+    fn route(&self, head: &mut RequestHead, routing: &Routing, exchange: &mut Exchange) -> Option<Picked> {
+        let routes = match &self.connection.chain.config.route {
             RouteSource::Rds { name } => routing.routes.get(name)?,
             RouteSource::Inline(routes) => routes,
         };
+        for name in &routes.internal_only_headers {
+            head.headers.remove(name);
+        }
         let picked = Picked::pick(routes, head, &self.worker.random)?;
         exchange.record.virtual_host = picked.virtual_host().map(|host| host.name.clone());
         exchange.record.route_name = Some(picked.route.name.clone());
@@ -155,8 +157,8 @@ impl ConnectionManager {
         exchange.record.flags.set(reply.flags);
         exchange.record.details = reply.details.clone();
         exchange.record.transport_failure = reply.transport_failure.clone();
-        if !self.chain.logs.is_empty() {
-            self.chain.logs.capture_request(request, &mut exchange.record);
+        if !self.connection.chain.logs.is_empty() {
+            self.connection.chain.logs.capture_request(request, &mut exchange.record);
         }
         let (mut head, body) = reply.into_response(bodyless);
         self.finish_head(&mut head, &mut exchange, true);
@@ -165,11 +167,11 @@ impl ConnectionManager {
     }
 
     fn finish_head(&self, head: &mut ResponseHead, exchange: &mut Exchange, local: bool) {
-        for filter in self.chain.filters().rev() {
+        for filter in self.connection.chain.filters().rev() {
             filter.on_response(head, exchange);
         }
         let with = Completion {
-            config: &self.chain.config,
+            config: &self.connection.chain.config,
             date: self.worker.date(SystemTime::now()),
             request_id: exchange.request_id.as_ref(),
             local,

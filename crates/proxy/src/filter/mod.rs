@@ -12,6 +12,8 @@ pub mod exchange;
 pub mod forwarded;
 pub mod local_reply;
 pub mod manager;
+#[cfg(test)]
+mod mesh_tests;
 pub mod peer_metadata;
 pub mod rbac;
 pub mod request_body;

@@ -89,8 +89,8 @@ impl BodyStream for RecordedBody {
                     if let Protocol::Grpc(None) = exchange.protocol {
                         exchange.protocol = Protocol::Grpc(grpc_status(trailers.get("grpc-status")));
                     }
-                    let chain = exchange.chain.clone();
-                    chain.logs.capture_trailers(trailers, &mut exchange.record);
+                    let connection = exchange.connection.clone();
+                    connection.chain.logs.capture_trailers(trailers, &mut exchange.record);
                 }
                 self.finish();
             }

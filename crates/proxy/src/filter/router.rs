@@ -103,7 +103,8 @@ impl Router {
         exchange.cluster = Some(cluster.clone());
         self.finish_request(head, forward, picked, chosen.weighted, exchange);
 
-        let chain = exchange.chain.clone();
+        let connection = exchange.connection.clone();
+        let chain = &connection.chain;
         let limits = Limits {
             route: forward.timeout,
             idle: forward.idle_timeout.unwrap_or(chain.config.stream_idle_timeout),

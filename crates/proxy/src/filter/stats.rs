@@ -69,7 +69,7 @@ impl Filter for Stats {
             }
         };
         let upstream = exchange.upstream.as_ref();
-        let reporter = exchange.chain.reporter;
+        let reporter = connection.chain.reporter;
         let (source, destination, source_principal, destination_principal, security) = match reporter {
             Reporter::Destination => (
                 exchange.caller.as_ref().unwrap_or(unknown),

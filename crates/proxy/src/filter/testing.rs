@@ -141,11 +141,21 @@ pub struct Answer {
 }
 
 impl Proxy {
-    /// A proxy with that connection manager.
+    /// A proxy with that connection manager, beside the workload `frontend`.
     pub fn new(config: HttpConnectionManager, direction: Direction) -> Self {
+        Self::of("frontend", config, direction, Secrets::new())
+    }
+
+    /// A proxy beside that workload, with its certificates.
+    pub fn of(
+        workload: &str,
+        config: HttpConnectionManager,
+        direction: Direction,
+        secrets: Arc<Secrets>,
+    ) -> Self {
         let registry = Arc::new(Registry::new());
-        let routing = LiveRouting::new(Environment::new(registry.clone(), Secrets::new()));
-        let shared = Shared::new(&node("frontend"), registry, routing);
+        let routing = LiveRouting::new(Environment::new(registry.clone(), secrets));
+        let shared = Shared::new(&node(workload), registry, routing);
         let worker = Worker::new(&shared);
         let chain = HttpChain::build(&Arc::new(config), direction, &shared).unwrap();
         Self { shared, worker, chain, snapshot: RefCell::default() }

@@ -37,11 +37,6 @@ impl LiveRouting {
         self.current.load()
     }
 
-    /// The current version, to be kept while a request runs.
-    pub fn load_full(&self) -> Arc<Routing> {
-        self.current.load_full()
-    }
-
     /// Takes routes and clusters of a snapshot into use. Call it before listeners that need them start to accept. What
     /// is equal keeps its runtime state; what cannot be built is left out and returned. Called by one thread only.
     pub fn apply(&self, snapshot: &Snapshot) -> Vec<ClusterProblem> {

@@ -8,6 +8,9 @@ use super::registry::{Family, MergedRequests, Registry};
 /// The media type of what [`render`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Takes one of a series' histograms.
+type Pick = fn(&MergedRequests) -> &MergedHistogram;
+
 /// All metrics of the process as text.
 pub fn render(registry: &Registry) -> String {
     let requests = registry.merged_requests();
@@ -17,7 +20,7 @@ pub fn render(registry: &Registry) -> String {
     for series in &requests {
         sample(&mut text, name, &series.labels, &series.requests.to_string());
     }
-    let histograms: [(&str, &str, fn(&MergedRequests) -> &MergedHistogram); 3] = [
+    let histograms: [(&str, &str, Pick); 3] = [
         ("istio_request_duration_milliseconds", "Time from the request to the end of the response.", |s| {
             &s.duration
         }),
