@@ -266,7 +266,10 @@ mod tests {
     fn paths_name_the_place() {
         let read = Context::read(|cx| {
             cx.list("filters", &[1, 2], 5, |cx, item| {
-                cx.field("name", |cx| if *item == 2 { Err(cx.refused("two")) } else { Ok(cx.note("one")) })
+                cx.field("name", |cx| {
+                    cx.note("one");
+                    if *item == 2 { Err(cx.refused("two")) } else { Ok(()) }
+                })
             })
         });
         let refused = read.unwrap_err();

@@ -3,6 +3,7 @@
 //! Every field of a message gets one of three answers: it is acted on, it is [`Refused`] with path and reason, or it is
 //! accepted and reported as [`NotActing`]. Pure: no IO, no clock.
 
+pub mod acting;
 mod context;
 pub mod model;
 mod read;

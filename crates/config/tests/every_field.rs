@@ -1,6 +1,8 @@
 //! No field is ignored in silence: each field of each message that is read is set to another value, one at a time; the
 //! reader must then refuse, report that field, or read something else than before.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use config::{Read, Refused};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 use protos::Message;

@@ -1,5 +1,7 @@
 //! What `translate` emits is what `config` reads: every golden resource for a proxy of ours is accepted.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use protos::Message;
 use protos::envoy::envoy::config::cluster::v3::Cluster;
 use protos::envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -53,7 +55,7 @@ fn read<M: Message + prost::Name + Default, T>(
         Ok(read) => {
             for note in read.notes {
                 let known = |field: &&str| note.path.split(['.', '[']).any(|segment| segment == *field);
-                if !KNOWN_NOT_ACTING.iter().any(|field| known(&field)) {
+                if !KNOWN_NOT_ACTING.iter().any(known) {
                     problems.push(format!("{place}: not acting: {}: {}", note.path, note.reason));
                 }
             }

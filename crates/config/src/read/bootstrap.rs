@@ -87,7 +87,7 @@ pub fn read_bootstrap(cx: &mut Context, message: &pb::Bootstrap) -> Result<Boots
     let (listeners, clusters) = cx.field("static_resources", |cx| {
         refuse!(cx, "static secrets are not supported: write files or inline certificates"; secrets);
         let xds = |name: &str| ads.as_ref().is_some_and(|ads| *ads.cluster == *name);
-        let listeners = cx.list("listeners", listeners, LIMIT, |cx, item| read_static_listener(cx, item))?;
+        let listeners = cx.list("listeners", listeners, LIMIT, read_static_listener)?;
         let clusters = cx.list("clusters", clusters, LIMIT, |cx, item| {
             read_cluster(cx, item, xds(&item.name)).map(Arc::new)
         })?;

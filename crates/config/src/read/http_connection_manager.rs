@@ -101,7 +101,8 @@ pub fn read_http_connection_manager(
     report!(cx, "connections are not limited in time yet"; http1_safe_max_connection_duration);
     report!(cx, "the body of a request is limited by stream_idle_timeout only"; request_timeout);
     report!(cx, "the stream idle timeout stands"; stream_flush_timeout);
-    report!(cx, "the drain time is exact"; drain_timeout_jitter);
+    report!(cx, "the proxy's own drain time stands"; drain_timeout, drain_timeout_jitter);
+    report!(cx, "each hop answers expect: 100-continue itself"; proxy_100_continue);
     report!(cx, "the time to wait for a peer's close is fixed"; delayed_close_timeout);
     for (field, value, reason) in [
         ("add_user_agent", add_user_agent, "the user-agent is left as it is"),

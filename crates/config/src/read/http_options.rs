@@ -49,7 +49,6 @@ pub fn read_common_options(
             max_requests_per_connection,
         } = message.as_ref().unwrap_or(&absent);
         report!(cx, "the limit is exact"; max_connection_duration_jitter);
-        report!(cx, "streams are limited by the route's timeout only"; max_stream_duration);
         let headers_with_underscores =
             match cx.enumeration("headers_with_underscores_action", *headers_with_underscores_action)? {
                 Underscores::Allow => HeadersWithUnderscores::Allow,
@@ -57,10 +56,12 @@ pub fn read_common_options(
                 Underscores::DropHeader => HeadersWithUnderscores::DropHeader,
             };
         if upstream {
-            report!(cx, "acts on the downstream side only"; headers_with_underscores_action);
+            report!(cx, "acts on the downstream side only"; headers_with_underscores_action, max_stream_duration);
         } else {
             report!(cx, "acts on the upstream side only"; max_response_headers_kb);
             report!(cx, "connections are not limited in time yet"; max_connection_duration);
+            report!(cx, "connections are not limited in requests yet"; max_requests_per_connection);
+            refuse!(cx, "only ALLOW is supported yet: such headers would pass"; headers_with_underscores_action);
         }
         let count = number(max_headers_count).unwrap_or(100);
         if count == 0 || count > MAX_HEADERS {
@@ -138,6 +139,8 @@ pub fn read_http1_options(
         if upstream {
             report!(cx, "acts on the downstream side only";
                 allow_absolute_url, accept_http_10, default_host_for_http_10);
+        } else if !flag(allow_absolute_url, true) {
+            report!(cx, "absolute-form targets are always accepted"; allow_absolute_url);
         }
         Ok(Http1 {
             allow_absolute_url: flag(allow_absolute_url, true),
@@ -228,7 +231,7 @@ mod tests {
     fn reports_and_refuses() {
         let stream =
             core::HttpProtocolOptions { max_stream_duration: Some(Default::default()), ..Default::default() };
-        let read = Context::read(|cx| read_common_options(cx, &Some(stream), false)).unwrap();
+        let read = Context::read(|cx| read_common_options(cx, &Some(stream), true)).unwrap();
         assert_eq!(read.notes[0].path, "common_http_protocol_options.max_stream_duration");
         let none = core::HttpProtocolOptions {
             max_headers_count: Some(UInt32Value { value: 0 }),
