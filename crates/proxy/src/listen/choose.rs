@@ -19,10 +19,16 @@ pub struct Asked<'a> {
     pub seen: &'a Seen,
 }
 
-/// The chain for a connection, by Envoy's rules: one criterion after the other, the most specific match of each is
-/// kept and the others are forgotten, without coming back (`FilterChainMatch`, "The following order applies").
+/// The chain of a listener for a connection.
 pub fn filter_chain<'a>(listener: &'a ActiveListener, asked: &Asked<'_>) -> Option<&'a Arc<Chain>> {
-    let mut candidates: Vec<&Arc<Chain>> = listener.chains.iter().collect();
+    let matchers: Vec<&FilterChainMatch> =
+        listener.chains.iter().map(|chain| &chain.config.matcher).collect();
+    pick(&matchers, asked).and_then(|index| listener.chains.get(index)).or(listener.default.as_ref())
+}
+
+/// The position of the match that takes a connection, by Envoy's rules: one criterion after the other, the most specific match of each is
+/// kept and the others are forgotten, without coming back (`FilterChainMatch`, "The following order applies").
+fn pick(matchers: &[&FilterChainMatch], asked: &Asked<'_>) -> Option<usize> {
     let criteria: [fn(&FilterChainMatch, &Asked<'_>) -> Option<usize>; 9] = [
         |m, asked| one_of(m.destination_port.as_slice(), &asked.local.port()),
         |m, asked| within(&m.prefix_ranges, asked.local.ip()),
@@ -34,11 +40,12 @@ pub fn filter_chain<'a>(listener: &'a ActiveListener, asked: &Asked<'_>) -> Opti
         |m, asked| within(&m.source_prefix_ranges, asked.remote.ip()),
         |m, asked| one_of(&m.source_ports, &asked.remote.port()),
     ];
+    let mut candidates: Vec<(usize, &FilterChainMatch)> = matchers.iter().copied().enumerate().collect();
     for criterion in criteria {
-        let best = candidates.iter().filter_map(|chain| criterion(&chain.config.matcher, asked)).max();
-        candidates.retain(|chain| best.is_some() && criterion(&chain.config.matcher, asked) == best);
+        let best = candidates.iter().filter_map(|(_, matcher)| criterion(matcher, asked)).max()?;
+        candidates.retain(|(_, matcher)| criterion(matcher, asked) == Some(best));
     }
-    candidates.first().copied().or(listener.default.as_ref())
+    candidates.first().map(|(index, _)| *index)
 }
 
 // Each answers how specific the match is; 0: no condition; `None`: no match.
@@ -89,5 +96,60 @@ fn source_type(wanted: SourceType, asked: &Asked<'_>) -> Option<usize> {
         SourceType::Any => Some(0),
         SourceType::SameIpOrLoopback => near.then_some(1),
         SourceType::External => (!near).then_some(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(matchers: &[FilterChainMatch], seen: &Seen) -> Option<usize> {
+        let (local, remote) = ("10.0.0.1:8080".parse().unwrap(), "10.0.0.9:40000".parse().unwrap());
+        let all: Vec<&FilterChainMatch> = matchers.iter().collect();
+        pick(&all, &Asked { local, remote, seen })
+    }
+
+    fn tls(alpn: &[&str]) -> FilterChainMatch {
+        FilterChainMatch {
+            transport_protocol: "tls".into(),
+            application_protocols: alpn.iter().map(|name| (*name).into()).collect(),
+            ..FilterChainMatch::default()
+        }
+    }
+
+    #[test]
+    fn permissive_tells_mesh_tls_from_other_tls_from_plaintext() {
+        let raw = FilterChainMatch { transport_protocol: "raw_buffer".into(), ..FilterChainMatch::default() };
+        let matchers = [tls(&["istio", "istio-http/1.1"]), tls(&[]), raw];
+        let hello = |alpn: &str| Seen { tls: true, sni: None, alpn: vec![alpn.to_owned()] };
+        assert_eq!(chosen(&matchers, &hello("istio")), Some(0));
+        assert_eq!(chosen(&matchers, &hello("http/1.1")), Some(1));
+        assert_eq!(chosen(&matchers, &Seen::default()), Some(2));
+        assert_eq!(chosen(&matchers[..2], &Seen::default()), None, "STRICT takes no plaintext");
+    }
+
+    #[test]
+    fn the_most_specific_wins_and_there_is_no_way_back() {
+        let name =
+            |name: &str| FilterChainMatch { server_names: vec![name.into()], ..FilterChainMatch::default() };
+        let matchers = [name("*.example.com"), name("a.example.com"), FilterChainMatch::default()];
+        let hello = |sni: &str| Seen { tls: true, sni: Some(sni.to_owned()), alpn: Vec::new() };
+        assert_eq!(chosen(&matchers, &hello("a.example.com")), Some(1));
+        assert_eq!(chosen(&matchers, &hello("b.example.com")), Some(0));
+        assert_eq!(chosen(&matchers, &hello("example.com")), Some(2));
+
+        let port = FilterChainMatch { destination_port: Some(8080), ..tls(&[]) };
+        let any = FilterChainMatch::default();
+        assert_eq!(
+            chosen(&[port, any], &Seen::default()),
+            None,
+            "the port was more specific, its protocol fails"
+        );
+        let network = |range: &str| FilterChainMatch {
+            prefix_ranges: vec![range.parse().unwrap()],
+            ..FilterChainMatch::default()
+        };
+        assert_eq!(chosen(&[network("10.0.0.0/8"), network("10.0.0.1/32")], &Seen::default()), Some(1));
+        assert_eq!(chosen(&[network("192.168.0.0/16")], &Seen::default()), None);
     }
 }

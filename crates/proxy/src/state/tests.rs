@@ -17,7 +17,10 @@ use protos::envoy::google::protobuf::Duration;
 use xds::client::{Client, Handler, Limits, Subscribe, Verdict};
 use xds::{Dialect, Resource, order};
 
-use super::{Builder, Checks, Live};
+use config::model;
+
+use super::warming::{Accepted, WARMING_LIMIT, Waiting, next};
+use super::{Builder, Checks, Live, Snapshot};
 
 fn cluster(name: &str, connect_timeout: i64) -> Resource {
     let ads = ConfigSourceSpecifier::Ads(AggregatedConfigSource {});
@@ -145,4 +148,94 @@ fn a_resource_under_a_wrong_name_is_refused() {
     assert!(
         matches!(verdict, Verdict::Nack { detail, .. } if detail.contains("\"a\" inside a resource that is called \"b\""))
     );
+}
+
+fn routes_to(cluster: &str) -> Arc<model::RouteConfiguration> {
+    use protos::envoy::envoy::config::route::v3::route::Action;
+    use protos::envoy::envoy::config::route::v3::route_action::ClusterSpecifier;
+    use protos::envoy::envoy::config::route::v3::route_match::PathSpecifier;
+    use protos::envoy::envoy::config::route::v3::{
+        Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    };
+    let forward = RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..Default::default()
+    };
+    let route = Route {
+        r#match: Some(RouteMatch {
+            path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+            ..Default::default()
+        }),
+        action: Some(Action::Route(forward)),
+        ..Default::default()
+    };
+    let host = VirtualHost {
+        name: "all".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![route],
+        ..Default::default()
+    };
+    let message =
+        RouteConfiguration { name: "80".to_owned(), virtual_hosts: vec![host], ..Default::default() };
+    Arc::new(config::read_route_configuration(&message).unwrap().value)
+}
+
+fn read(resource: &Resource) -> Arc<model::Cluster> {
+    Arc::new(config::read_cluster(&protos::any::open(&resource.any).unwrap()).unwrap().value)
+}
+
+/// What was accepted, with a route to the cluster `a`.
+fn accepted() -> Accepted {
+    let mut accepted = Accepted { clusters_known: true, ..Accepted::default() };
+    let mut cluster = model::Cluster::clone(&read(&cluster("a", 1)));
+    cluster.discovery = model::Discovery::Eds { service_name: "a".into() };
+    accepted.clusters.insert("a".into(), Arc::new(cluster));
+    accepted.routes.insert("80".into(), routes_to("a"));
+    accepted
+}
+
+#[test]
+fn a_route_waits_for_the_endpoints_of_its_clusters_but_not_for_ever() {
+    let (mut accepted, mut waiting, now) = (accepted(), Waiting::default(), Instant::now());
+    let empty = Snapshot::default();
+    let first = next(&accepted, &empty, &mut waiting, now);
+    assert!(first.routes.is_empty() && first.clusters.is_empty());
+    assert_eq!(waiting.deadline(), Some(now + WARMING_LIMIT));
+    let late = next(&accepted, &first, &mut Waiting::default(), now);
+    assert!(late.routes.is_empty());
+    let over = next(&accepted, &first, &mut waiting, now + WARMING_LIMIT);
+    assert!(over.routes.contains_key("80") && over.clusters.contains_key("a"));
+
+    accepted.no_assignments.insert("a".into());
+    let known = next(&accepted, &empty, &mut Waiting::default(), now);
+    assert!(known.routes.contains_key("80"), "endpoints that do not exist need no waiting");
+}
+
+#[test]
+fn a_new_version_of_a_route_leaves_the_old_one_in_use_until_it_is_whole() {
+    let (mut accepted, mut waiting, now) = (accepted(), Waiting::default(), Instant::now());
+    accepted.no_assignments.insert("a".into());
+    let old = next(&accepted, &Snapshot::default(), &mut waiting, now);
+    let (old_route, mut b) = (old.routes["80"].clone(), model::Cluster::clone(&accepted.clusters["a"]));
+    b.name = "b".into();
+    b.discovery = model::Discovery::Eds { service_name: "b".into() };
+    accepted.clusters.insert("b".into(), Arc::new(b));
+    accepted.routes.insert("80".into(), routes_to("b"));
+    let during = next(&accepted, &old, &mut waiting, now);
+    assert!(Arc::ptr_eq(&during.routes["80"], &old_route));
+    accepted.no_assignments.insert("b".into());
+    let after = next(&accepted, &during, &mut waiting, now);
+    assert!(Arc::ptr_eq(&after.routes["80"], &accepted.routes["80"]));
+    assert_eq!(waiting.deadline(), None);
+}
+
+#[test]
+fn a_cluster_that_the_server_does_not_have_is_not_waited_for() {
+    let (mut accepted, now) = (accepted(), Instant::now());
+    accepted.routes.insert("80".into(), routes_to("nowhere"));
+    let snapshot = next(&accepted, &Snapshot::default(), &mut Waiting::default(), now);
+    assert!(snapshot.routes.contains_key("80"));
+    accepted.clusters_known = false;
+    let snapshot = next(&accepted, &Snapshot::default(), &mut Waiting::default(), now);
+    assert!(snapshot.routes.is_empty(), "the list of clusters has not come yet");
 }
