@@ -55,6 +55,12 @@ impl LocalReply {
         Self::new(status, "", "cluster_not_found").flag(ResponseFlags::NO_CLUSTER)
     }
 
+    /// The cluster wants HTTP/2: sending HTTP/1 there would be answered with noise.
+    pub fn http2_upstream() -> Self {
+        let body = "the cluster's HttpProtocolOptions ask for HTTP/2, which this proxy does not speak to upstreams yet";
+        Self::new(503, body, "upstream_http2_not_supported").flag(ResponseFlags::UPSTREAM_PROTOCOL_ERROR)
+    }
+
     /// The route's timeout passed before the response began.
     pub fn timeout() -> Self {
         Self::new(504, "upstream request timeout", "response_timeout")

@@ -297,3 +297,42 @@ async fn a_direct_response_needs_no_cluster() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_cluster_that_wants_http2_gets_no_http1() {
+    local(async {
+        let (proxy, upstream) = (outbound(), Upstream::start(|_| ok("x")).await);
+        let mut config = crate::upstream::testing::cluster("grpc");
+        config.http.protocol = config::model::HttpProtocol::Http2;
+        let endpoints = vec![crate::upstream::testing::endpoint(&upstream.address.to_string(), 1)];
+        proxy.push_cluster(config, crate::upstream::testing::assignment("grpc", endpoints));
+        proxy.push_routes(routes(vec![route("", to("grpc"))]));
+        let answer = proxy.get("/", &[]).await;
+        assert_eq!((answer.status, upstream.requests.borrow().len()), (503, 0));
+        assert!(answer.body.starts_with(b"the cluster's HttpProtocolOptions ask for HTTP/2"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_header_sends_a_request_to_the_canary_and_only_that_one() {
+    local(async {
+        let proxy = outbound();
+        let (stable, canary) = (Upstream::start(|_| ok("s")).await, Upstream::start(|_| ok("c")).await);
+        proxy.push_clusters(&[("stable", &[stable.address]), ("canary", &[canary.address])]);
+        let mut first = route("canary", to("canary"));
+        first.matcher.headers = vec![config::model::HeaderMatcher {
+            name: "x-canary-user".into(),
+            condition: config::model::HeaderMatch::Value(config::model::StringMatcher::exact("true")),
+            invert: false,
+            treat_missing_as_empty: false,
+        }];
+        proxy.push_routes(routes(vec![first, route("default", to("stable"))]));
+        for _ in 0..50 {
+            assert_eq!(&proxy.get("/", &[("X-Canary-User", "true")]).await.body[..], b"c");
+            assert_eq!(&proxy.get("/", &[("X-Canary-User", "false")]).await.body[..], b"s");
+            assert_eq!(&proxy.get("/", &[]).await.body[..], b"s");
+        }
+    })
+    .await;
+}

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
-use config::model::{Address, Forward, HostRewrite, RouteAction, RouterFilter};
+use config::model::{Address, Forward, HostRewrite, HttpProtocol, RouteAction, RouterFilter};
 
 use super::deadlines::{Deadlines, Limits, Passed};
 use super::exchange::{Exchange, UpstreamFacts};
@@ -101,6 +101,9 @@ impl Router {
             return Err(Box::new(LocalReply::no_cluster(forward.cluster_not_found_status)));
         };
         exchange.cluster = Some(cluster.clone());
+        if cluster.config.http.protocol == HttpProtocol::Http2 {
+            return Err(Box::new(LocalReply::http2_upstream()));
+        }
         self.finish_request(head, forward, picked, chosen.weighted, exchange);
 
         let connection = exchange.connection.clone();

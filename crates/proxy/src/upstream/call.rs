@@ -168,6 +168,17 @@ impl Call<'_> {
     async fn open(&self, state: &ClusterWorker, host: &Host) -> Result<Pooled, ConnectFailure> {
         let config = &self.cluster.config;
         match connect::connect(host, config, self.worker.registry()).await {
+            Ok((_, info)) if info.chose_http2 => {
+                state.cells.connect_failures.increment();
+                Err(ConnectFailure {
+                    host: host.address_text.clone(),
+                    reason: Reason::UpstreamTls,
+                    detail:
+                        "the host chose HTTP/2 (ALPN h2), which this proxy does not speak to upstreams yet"
+                            .to_owned(),
+                    timed_out: false,
+                })
+            }
             Ok((stream, info)) => {
                 state.cells.connections.increment();
                 let open = Rc::new(OpenConnection::new(info, state.cells.connections_active.clone()));

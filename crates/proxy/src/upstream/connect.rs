@@ -26,6 +26,8 @@ pub struct ConnectionInfo {
     pub peer_principal: Interned<str>,
     /// The id that we proved; `unknown` on a plaintext connection.
     pub own_principal: Interned<str>,
+    /// The host chose HTTP/2 in the TLS handshake.
+    pub chose_http2: bool,
 }
 
 /// Why a connection could not be made.
@@ -109,6 +111,7 @@ fn info(local: Option<SocketAddr>, session: Option<&Session>, registry: &Registr
         local,
         peer_principal: principal(peer.and_then(|peer| peer.uri_sans.first()).map(String::as_str)),
         own_principal: principal(session.and_then(|session| session.local_uri.as_deref())),
+        chose_http2: session.is_some_and(|session| session.alpn.as_deref() == Some("h2")),
     }
 }
 
