@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: real processes, raw HTTP, waiting for states.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod differential;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

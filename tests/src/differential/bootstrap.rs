@@ -1,0 +1,136 @@
+//! The bootstrap of a case: the base file with the case's parts merged in.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::case::Case;
+
+const TYPES: &str = "type.googleapis.com/envoy.extensions";
+/// What every request leaves in the access log.
+const LOG: &str = "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL% %RESPONSE_CODE% flags=%RESPONSE_FLAGS% \
+    details=%RESPONSE_CODE_DETAILS% cluster=%UPSTREAM_CLUSTER% upstream=%UPSTREAM_HOST% route=%ROUTE_NAME% \
+    received=%BYTES_RECEIVED% sent=%BYTES_SENT%\n";
+
+/// Addresses and files of one run.
+pub struct Place<'a> {
+    /// Where the proxy listens.
+    pub listener: SocketAddr,
+    /// Its admin server.
+    pub admin: SocketAddr,
+    /// Its access log.
+    pub access_log: &'a Path,
+    /// Where the upstreams are.
+    pub upstreams: &'a [(String, SocketAddr)],
+}
+
+/// The bootstrap as JSON, which both proxies read.
+pub fn bootstrap(case: &Case, place: &Place) -> Value {
+    let mut route_config = json!({ "name": "local", "virtual_hosts": virtual_hosts(case) });
+    merge(&mut route_config, &case.route_config);
+    let mut filters = case.http_filters.clone();
+    filters.push(json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": { "@type": format!("{TYPES}.filters.http.router.v3.Router") },
+    }));
+    let mut manager = json!({
+        "@type": format!("{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "case",
+        "route_config": route_config,
+        "http_filters": filters,
+        "access_log": [{
+            "name": "envoy.access_loggers.file",
+            "typed_config": {
+                "@type": format!("{TYPES}.access_loggers.file.v3.FileAccessLog"),
+                "path": place.access_log,
+                "log_format": { "text_format_source": { "inline_string": LOG } },
+            },
+        }],
+    });
+    merge(&mut manager, &case.hcm);
+    let network_filter =
+        json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager });
+    json!({
+        "node": { "id": "differential", "cluster": "differential" },
+        "admin": { "address": socket(place.admin) },
+        "static_resources": {
+            "listeners": [{
+                "name": "front",
+                "address": socket(place.listener),
+                "filter_chains": [{ "filters": [network_filter] }],
+            }],
+            "clusters": clusters(case, place),
+        },
+    })
+}
+
+fn virtual_hosts(case: &Case) -> Vec<Value> {
+    if !case.virtual_hosts.is_empty() {
+        return case.virtual_hosts.clone();
+    }
+    let routes = match case.routes.as_slice() {
+        [] => vec![json!({ "match": { "prefix": "/" }, "route": { "cluster": "app" } })],
+        routes => routes.to_vec(),
+    };
+    vec![json!({ "name": "all", "domains": ["*"], "routes": routes })]
+}
+
+fn clusters(case: &Case, place: &Place) -> Vec<Value> {
+    let mut named: Map<String, Value> =
+        place.upstreams.iter().map(|(name, _)| (name.clone(), Value::Null)).collect();
+    named.extend(case.clusters.clone());
+    named.into_iter().map(|(name, more)| cluster(&name, more, place)).collect()
+}
+
+fn cluster(name: &str, mut more: Value, place: &Place) -> Value {
+    let own = json!([name]);
+    let endpoints = more.as_object_mut().and_then(|fields| fields.remove("endpoints")).unwrap_or(own);
+    let endpoints: Vec<Value> = endpoints
+        .as_array()
+        .expect("`endpoints` is a list of upstreams")
+        .iter()
+        .map(|upstream| {
+            let found = place.upstreams.iter().find(|(known, _)| Some(known.as_str()) == upstream.as_str());
+            let (_, address) = found.unwrap_or_else(|| panic!("no upstream {upstream} for cluster {name}"));
+            json!({ "endpoint": { "address": socket(*address) } })
+        })
+        .collect();
+    let mut cluster = json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": endpoints }] },
+    });
+    merge(&mut cluster, &more);
+    cluster
+}
+
+fn socket(address: SocketAddr) -> Value {
+    json!({ "socket_address": { "address": address.ip(), "port_value": address.port() } })
+}
+
+/// Objects are merged, everything else is replaced.
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (_, Value::Null) => {}
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_merge_and_lists_are_replaced() {
+        let mut value = json!({ "a": { "b": 1 }, "c": [1, 2] });
+        merge(&mut value, &json!({ "a": { "d": 2 }, "c": [3] }));
+        assert_eq!(value, json!({ "a": { "b": 1, "d": 2 }, "c": [3] }));
+    }
+}

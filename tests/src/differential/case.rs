@@ -1,0 +1,259 @@
+//! A differential case: one small data file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::text;
+
+/// One case. `docs/testing.md` explains the fields to whoever writes one.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// The folder of `cases/` and `observed/`.
+    #[serde(skip)]
+    pub folder: PathBuf,
+    /// Area and file name, such as `routing/prefix`.
+    #[serde(skip)]
+    pub name: String,
+    /// Checksum of everything that an observation depends on.
+    #[serde(skip)]
+    pub checksum: String,
+    /// Which behaviour this is about, in one line.
+    pub about: String,
+    /// Routes of the one virtual host `*`.
+    #[serde(default)]
+    pub routes: Vec<Value>,
+    /// Virtual hosts, when one does not do.
+    #[serde(default)]
+    pub virtual_hosts: Vec<Value>,
+    /// Merged into the `RouteConfiguration`.
+    #[serde(default)]
+    pub route_config: Value,
+    /// Merged into the `HttpConnectionManager`.
+    #[serde(default)]
+    pub hcm: Value,
+    /// HTTP filters before the router.
+    #[serde(default)]
+    pub http_filters: Vec<Value>,
+    /// Merged into the cluster of that name. `endpoints: [upstream, …]` names its upstreams; without it, the cluster
+    /// has the upstream of its own name.
+    #[serde(default)]
+    pub clusters: BTreeMap<String, Value>,
+    /// What the upstreams do. `app` is always there.
+    #[serde(default)]
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// What the client does, in order.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    /// Many equal requests whose answers must be distributed as told.
+    #[serde(default)]
+    pub distribution: Option<Distribution>,
+    /// Names of statistics (Envoy's text form) to compare.
+    #[serde(default)]
+    pub stats: Vec<String>,
+    /// Why we refuse what Envoy takes; then every step must be refused by us and taken by Envoy.
+    #[serde(default)]
+    pub stricter: Option<String>,
+    /// Differences that are meant.
+    #[serde(default)]
+    pub differs: Vec<Differs>,
+}
+
+/// A difference that is meant: documented, and an error when it is not there.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Differs {
+    /// Beginning of the place, as the failure prints it.
+    pub at: String,
+    /// Why.
+    pub because: String,
+}
+
+/// Shares of a distribution.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distribution {
+    /// The request in short form.
+    pub request: String,
+    /// How many of them.
+    pub repeat: u32,
+    /// Body of the answer (by default the upstream's name) and its expected share.
+    pub shares: BTreeMap<String, f64>,
+}
+
+/// The script of an upstream.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// What it answers to the first, second, … request; the last one repeats. Default: 200 with its name.
+    #[serde(default)]
+    pub answers: Vec<Answer>,
+    /// What it does with connections.
+    #[serde(default)]
+    pub accept: Accept,
+}
+
+/// What an upstream does with a new connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accept {
+    /// Serves it.
+    #[default]
+    Serve,
+    /// Nobody listens.
+    Refuse,
+    /// Resets it at once.
+    Reset,
+}
+
+/// One answer of an upstream.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// Raw bytes when it begins with `HTTP/`, else the short form `200 body | header: value`.
+    Text(String),
+    /// With more to say.
+    Full {
+        /// As the text form; nothing is sent when it is missing.
+        #[serde(default)]
+        send: Option<String>,
+        /// Answers after the head of the request, before its body.
+        #[serde(default)]
+        early: bool,
+        /// What happens to the connection afterwards.
+        #[serde(default)]
+        then: After,
+    },
+}
+
+/// What happens to a connection after an answer or a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum After {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It is closed.
+    Close,
+    /// It is reset.
+    Reset,
+    /// Nothing is sent any more; it stays until the peer closes it.
+    Silent,
+    /// The writing half is closed.
+    HalfClose,
+}
+
+impl Answer {
+    /// The bytes, whether they are sent early, and what follows.
+    pub fn parts(&self, upstream: &str) -> (Vec<u8>, bool, After) {
+        let (send, early, then) = match self {
+            Answer::Text(send) => (Some(send), false, After::Keep),
+            Answer::Full { send, early, then } => (send.as_ref(), *early, *then),
+        };
+        let send = match send {
+            Some(raw) if raw.starts_with("HTTP/") => text::bytes(raw),
+            Some(short) => text::answer(short, upstream),
+            None => Vec::new(),
+        };
+        (send, early, then)
+    }
+}
+
+/// One step of the client.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Step {
+    /// Short form of a request: `GET /path | header: value`.
+    Text(String),
+    /// With more to say.
+    Full(Box<FullStep>),
+}
+
+/// A step with everything.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FullStep {
+    /// Short form of a request.
+    pub request: String,
+    /// More headers.
+    pub headers: Vec<String>,
+    /// Body.
+    pub body: Option<String>,
+    /// Raw bytes instead.
+    pub send: Option<String>,
+    /// Name of the connection; steps with the same name share it. A step without one has its own.
+    pub connection: Option<String>,
+    /// Source address.
+    pub from: Option<String>,
+    /// What is waited for.
+    pub read: Read,
+    /// How many responses are waited for; 1 by default.
+    pub responses: Option<usize>,
+    /// What the client does with the connection before it reads (`half_close`) or afterwards (`close`, `reset`).
+    pub then: After,
+}
+
+/// What a step waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Read {
+    /// Whole responses.
+    #[default]
+    Response,
+    /// Responses, and then the end of the connection.
+    Close,
+    /// One head, which may be an interim one (1xx).
+    Interim,
+    /// Nothing.
+    Nothing,
+}
+
+impl Step {
+    /// The step with everything.
+    pub fn full(&self) -> FullStep {
+        match self {
+            Step::Text(request) => FullStep { request: request.clone(), ..FullStep::default() },
+            Step::Full(full) => (**full).clone(),
+        }
+    }
+}
+
+impl FullStep {
+    /// What is sent.
+    pub fn bytes(&self) -> Vec<u8> {
+        match &self.send {
+            Some(raw) => text::bytes(raw),
+            None => text::request(&self.request, &self.headers, self.body.as_deref()),
+        }
+    }
+
+    /// What a reader is shown of it.
+    pub fn title(&self) -> String {
+        let text = self.send.as_deref().unwrap_or(&self.request);
+        text.split("\r\n").next().unwrap_or_default().chars().take(90).collect()
+    }
+}
+
+/// Reads a case file.
+///
+/// # Errors
+/// The file with what is wrong in it.
+pub fn read(file: &Path, name: &str) -> Result<Case, String> {
+    let source = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let mut case: Case = serde_saphyr::from_str(&source).map_err(|error| fault(&error))?;
+    let mut value: Value = serde_saphyr::from_str(&source).map_err(|error| fault(&error))?;
+    for comment in ["about", "stricter", "differs"] {
+        value.as_object_mut().map(|object| object.remove(comment));
+    }
+    case.name = name.to_owned();
+    case.checksum = format!("{:016x}", text::checksum(value.to_string().as_bytes()));
+    if case.steps.is_empty() && case.distribution.is_none() {
+        return Err(fault(&"has neither steps nor a distribution: it would observe nothing"));
+    }
+    case.upstreams.entry("app".to_owned()).or_default();
+    Ok(case)
+}

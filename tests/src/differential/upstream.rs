@@ -1,0 +1,164 @@
+//! Scripted upstreams: they answer what the case says and write down what they received.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::case::{Accept, After, Answer, Upstream};
+use super::message::{End, Framing, Reader, request_framing, trailers_to_json};
+use super::text;
+
+/// A running upstream.
+pub struct Running {
+    /// Where it listens, or nobody does.
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    listening: bool,
+}
+
+struct Shared {
+    name: String,
+    answers: Vec<Answer>,
+    accept: Accept,
+    next: AtomicUsize,
+    open: AtomicUsize,
+    stop: AtomicBool,
+    records: Mutex<Vec<Value>>,
+}
+
+/// Resets a connection instead of closing it.
+pub fn reset(stream: &TcpStream) {
+    // A socket that is gone already cannot be reset.
+    let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+}
+
+impl Running {
+    /// Starts the upstream on a free port of that address.
+    pub fn start(name: &str, script: &Upstream, ip: IpAddr) -> Running {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            answers: script.answers.clone(),
+            accept: script.accept,
+            next: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            records: Mutex::new(Vec::new()),
+        });
+        let listening = script.accept != Accept::Refuse;
+        if listening {
+            let shared = shared.clone();
+            std::thread::spawn(move || accept(&listener, &shared));
+        }
+        Running { address, shared, listening }
+    }
+
+    /// Ends it, when its connections have ended, and returns what it received.
+    pub fn finish(self) -> Value {
+        let started = Instant::now();
+        while self.shared.open.load(Ordering::SeqCst) > 0 && started.elapsed() < Duration::from_secs(3) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.shared.stop.store(true, Ordering::SeqCst);
+        if self.listening {
+            // Wakes the thread that accepts.
+            let _ = TcpStream::connect(self.address);
+        }
+        let records = self.shared.records.lock().unwrap();
+        json!(*records)
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for (number, stream) in listener.incoming().enumerate() {
+        if shared.stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        if shared.accept == Accept::Reset {
+            shared.records.lock().unwrap().push(json!({ "connection": number, "reset": true }));
+            reset(&stream);
+            continue;
+        }
+        shared.open.fetch_add(1, Ordering::SeqCst);
+        let shared = shared.clone();
+        std::thread::spawn(move || {
+            serve(stream, number, &shared);
+            shared.open.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+}
+
+fn serve(stream: TcpStream, connection: usize, shared: &Shared) {
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut reader = Reader::new(stream);
+    while let Ok(head) = reader.head() {
+        let place = {
+            let mut records = shared.records.lock().unwrap();
+            records.push(json!({ "connection": connection, "head": head.to_json(), "ended": "cut" }));
+            records.len() - 1
+        };
+        let number = shared.next.fetch_add(1, Ordering::SeqCst);
+        let default = Answer::Text("200".to_owned());
+        let answer = shared.answers.get(number).or(shared.answers.last()).unwrap_or(&default);
+        let (send, early, then) = answer.parts(&shared.name);
+        if early {
+            write(&reader, &send);
+        }
+        if early && then == After::Reset {
+            reset(reader.stream());
+            return;
+        }
+        if head.get("expect").is_some() && !early && !send.starts_with(b"HTTP/1.1 1") {
+            write(&reader, b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        let whole = take_body(&mut reader, request_framing(&head), shared, place);
+        if !whole {
+            return;
+        }
+        if !early {
+            write(&reader, &send);
+        }
+        match then {
+            After::Keep => {}
+            After::Close => return,
+            After::Reset => {
+                reset(reader.stream());
+                return;
+            }
+            After::HalfClose => {
+                let _ = reader.stream().shutdown(std::net::Shutdown::Write);
+            }
+            After::Silent => {
+                let _ = reader.to_end();
+                return;
+            }
+        }
+    }
+}
+
+fn take_body(reader: &mut Reader, framing: Framing, shared: &Shared, place: usize) -> bool {
+    let (body, trailers, end) = reader.body(framing);
+    let mut records = shared.records.lock().unwrap();
+    let record = &mut records[place];
+    record["body"] = json!(text::brief(&text::text(&body)));
+    if !trailers.is_empty() {
+        record["trailers"] = trailers_to_json(&trailers);
+    }
+    if end == End::Whole {
+        record.as_object_mut().unwrap().remove("ended");
+    }
+    end == End::Whole
+}
+
+fn write(reader: &Reader, bytes: &[u8]) {
+    // The proxy may have gone; what it did then is what is compared.
+    let mut stream = reader.stream();
+    let _ = stream.write_all(bytes).and_then(|()| stream.flush());
+}
