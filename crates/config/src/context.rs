@@ -239,6 +239,20 @@ macro_rules! refuse {
     };
 }
 
+/// Refuses the named wrapped booleans if they are true.
+macro_rules! refuse_true {
+    ($cx:expr, $reason:expr; $($field:ident),+ $(,)?) => {
+        $( $cx.refuse_set(stringify!($field), &$crate::context::flag($field, false), $reason)?; )+
+    };
+}
+
+/// Reports the named wrapped booleans if they are true.
+macro_rules! report_true {
+    ($cx:expr, $reason:expr; $($field:ident),+ $(,)?) => {
+        $( $cx.report_set(stringify!($field), &$crate::context::flag($field, false), $reason); )+
+    };
+}
+
 /// Reports the named fields as accepted and not acted on if they are set.
 macro_rules! report {
     ($cx:expr, $reason:expr; $($field:ident),+ $(,)?) => {
@@ -246,7 +260,27 @@ macro_rules! report {
     };
 }
 
-pub(crate) use {refuse, report};
+/// Destructures a message completely and answers for each of its fields: those under `act` become local variables that
+/// the caller reads, those under `refuse` and `report` with a reason are refused or reported if they are set. A field
+/// that stands nowhere does not compile. Those under `elsewhere` are read by another function.
+macro_rules! answers {
+    ($cx:expr, $message:expr => $($kind:ident)::+ {
+        elsewhere { $($elsewhere:ident),* $(,)? }
+        $( $verb:ident $reason:literal { $($field:ident),+ $(,)? } )*
+    }) => {
+        let $($kind)::+ { $($elsewhere: _,)* $($($field,)+)* } = $message;
+        $( $verb!($cx, $reason; $($field),+); )*
+    };
+    ($cx:expr, $message:expr => $($kind:ident)::+ {
+        act { $($act:ident),* $(,)? }
+        $( $verb:ident $reason:literal { $($field:ident),+ $(,)? } )*
+    }) => {
+        let $($kind)::+ { $($act,)* $($($field,)+)* } = $message;
+        $( $verb!($cx, $reason; $($field),+); )*
+    };
+}
+
+pub(crate) use {answers, refuse, refuse_true, report, report_true};
 
 /// A wrapped boolean.
 pub(crate) fn flag(value: &Option<pb::BoolValue>, default: bool) -> bool {

@@ -5,7 +5,7 @@ use super::ads::read_dynamic_resources;
 use super::cluster::read_cluster;
 use super::listener::read_listener;
 use super::node::read_node;
-use crate::context::{Context, Result, refuse, report};
+use crate::context::{Context, Result, answers, refuse, report};
 use crate::model::{Admin, AdsConfig, Bootstrap, Discovery};
 use protos::envoy::envoy::config::bootstrap::v3 as pb;
 use std::sync::Arc;
@@ -15,67 +15,38 @@ const LIMIT: usize = 10_000;
 
 /// Reads a bootstrap.
 pub fn read_bootstrap(cx: &mut Context, message: &pb::Bootstrap) -> Result<Bootstrap> {
-    let pb::Bootstrap {
-        node,
-        node_context_params,
-        static_resources,
-        dynamic_resources,
-        cluster_manager,
-        hds_config,
-        flags_path,
-        stats_sinks,
-        deferred_stat_options,
-        stats_config,
-        stats_flush_interval,
-        watchdog,
-        watchdogs,
-        tracing,
-        layered_runtime,
-        admin,
-        overload_manager,
-        enable_dispatcher_stats,
-        header_prefix,
-        stats_server_version_override,
-        use_tcp_for_dns_lookups,
-        dns_resolution_config,
-        typed_dns_resolver_config,
-        bootstrap_extensions,
-        fatal_actions,
-        config_sources,
-        default_config_source,
-        default_socket_interface,
-        certificate_provider_instances,
-        inline_headers,
-        perf_tracing_file_path,
-        default_regex_engine,
-        xds_delegate_extension,
-        xds_config_tracker_extension,
-        listener_manager,
-        application_log_config,
-        grpc_async_client_manager_config,
-        memory_allocator_manager,
-        enable_worker_cpu_affinity,
-        stats_flush,
-        stats_eviction,
-    } = message;
-    refuse!(cx, "is not supported: the limits it sets would not hold"; overload_manager);
-    refuse!(cx, "is not supported: the headers are called x-envoy-..."; header_prefix);
-    refuse!(cx, "extensions are not supported: take it out";
-        bootstrap_extensions, xds_delegate_extension, default_socket_interface, certificate_provider_instances);
-    refuse!(cx, "configuration comes from the ADS stream only"; config_sources, default_config_source);
-    refuse!(cx, "health discovery is not supported"; hds_config);
-    report!(cx, "is not supported: settings stand as they are written"; layered_runtime, cluster_manager, flags_path,
-        node_context_params, listener_manager, inline_headers, xds_config_tracker_extension);
-    report!(cx, "metrics are scraped from the admin server";
-        stats_sinks, deferred_stat_options, stats_config, stats_flush_interval, stats_flush, stats_eviction,
-        enable_dispatcher_stats, stats_server_version_override);
-    report!(cx, "the proxy watches itself"; watchdog, watchdogs, fatal_actions);
-    report!(cx, "no spans are made"; tracing);
-    report!(cx, "the system's resolver decides"; use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config);
-    report!(cx, "the log is set on the command line"; application_log_config);
-    report!(cx, "there is one engine, with RE2's meaning"; default_regex_engine);
-    report!(cx, "the proxy decides"; perf_tracing_file_path, grpc_async_client_manager_config,
-        memory_allocator_manager, enable_worker_cpu_affinity);
+    answers! { cx, message => pb::Bootstrap {
+        act {
+            node, static_resources, dynamic_resources, admin,
+        }
+        refuse "is not supported: the limits it sets would not hold" { overload_manager }
+        refuse "is not supported: the headers are called x-envoy-..." { header_prefix }
+        refuse "extensions are not supported: take it out" {
+            bootstrap_extensions, xds_delegate_extension, default_socket_interface,
+            certificate_provider_instances,
+        }
+        refuse "configuration comes from the ADS stream only" { config_sources, default_config_source }
+        refuse "health discovery is not supported" { hds_config }
+        report "is not supported: settings stand as they are written" {
+            layered_runtime, cluster_manager, flags_path, node_context_params, listener_manager,
+            inline_headers, xds_config_tracker_extension,
+        }
+        report "metrics are scraped from the admin server" {
+            stats_sinks, deferred_stat_options, stats_config, stats_flush_interval, stats_flush,
+            stats_eviction, enable_dispatcher_stats, stats_server_version_override,
+        }
+        report "the proxy watches itself" { watchdog, watchdogs, fatal_actions }
+        report "no spans are made" { tracing }
+        report "the system's resolver decides" {
+            use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config,
+        }
+        report "the log is set on the command line" { application_log_config }
+        report "there is one engine, with RE2's meaning" { default_regex_engine }
+        report "the proxy decides" {
+            perf_tracing_file_path, grpc_async_client_manager_config, memory_allocator_manager,
+            enable_worker_cpu_affinity,
+        }
+    } }
     let (node, identity) = read_node(cx, node)?;
     let ads = match dynamic_resources {
         Some(dynamic) => cx.field("dynamic_resources", |cx| read_dynamic_resources(cx, dynamic))?,

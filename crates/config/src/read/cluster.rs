@@ -7,7 +7,7 @@ use super::name::required_name;
 use super::transport_socket::read_upstream_socket;
 use super::upstream_http::{Deprecated, read_upstream_http};
 use super::value::read_struct;
-use crate::context::{Context, Result, number, refuse, report};
+use crate::context::{Context, Result, answers, number, refuse, report};
 use crate::model::{Cluster, TcpKeepalive, TransportSocketMatch, Value};
 use protos::envoy::envoy::config::cluster::v3 as pb;
 use protos::envoy::envoy::config::core::v3 as core;
@@ -18,81 +18,44 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Reads a cluster. `xds`: it is the xDS server's own, which may speak HTTP/2.
 pub fn read_cluster(cx: &mut Context, message: &pb::Cluster, xds: bool) -> Result<Cluster> {
-    let pb::Cluster {
-        transport_socket_matches,
-        transport_socket_matcher,
-        name,
-        alt_stat_name,
-        stats_matcher,
-        eds_cluster_config,
-        connect_timeout,
-        per_connection_buffer_limit_bytes,
-        per_connection_buffer_high_watermark_timeout,
-        lb_policy,
-        load_assignment,
-        health_checks,
-        max_requests_per_connection,
-        circuit_breakers,
-        upstream_http_protocol_options,
-        common_http_protocol_options,
-        http_protocol_options,
-        http2_protocol_options,
-        typed_extension_protocol_options,
-        dns_refresh_rate,
-        dns_jitter,
-        dns_failure_refresh_rate,
-        respect_dns_ttl,
-        dns_lookup_family,
-        dns_resolvers,
-        use_tcp_for_dns_lookups,
-        dns_resolution_config,
-        typed_dns_resolver_config,
-        wait_for_warm_on_init,
-        outlier_detection,
-        cleanup_interval,
-        upstream_bind_config,
-        lb_subset_config,
-        common_lb_config,
-        transport_socket,
-        metadata,
-        protocol_selection,
-        upstream_connection_options,
-        close_connections_on_host_health_failure,
-        ignore_health_on_host_removal,
-        filters,
-        load_balancing_policy,
-        lrs_server,
-        lrs_report_endpoint_metrics,
-        track_timeout_budgets,
-        upstream_config,
-        track_cluster_stats,
-        preconnect_policy,
-        connection_pool_per_downstream_connection,
-        queuing_policies,
-        cluster_discovery_type,
-        lb_config,
-    } = message;
-    refuse!(cx, "is not supported: use transport_socket_matches"; transport_socket_matcher);
-    refuse!(cx, "the system's resolver is the only one"; dns_resolvers, dns_resolution_config, typed_dns_resolver_config);
-    refuse!(cx, "the source address cannot be chosen yet"; upstream_bind_config);
-    refuse!(cx, "subsets by metadata are not supported: write one cluster for each subset"; lb_subset_config);
-    refuse!(cx, "upstream extensions are not supported"; filters, upstream_config);
-    refuse!(cx, "is not supported: use lb_policy"; load_balancing_policy);
-    refuse!(cx, "connections are shared between clients"; connection_pool_per_downstream_connection);
-    report!(cx, "circuit breaking does not act yet"; circuit_breakers);
-    report!(cx, "ejection does not act yet"; outlier_detection);
-    report!(cx, "health is what the control plane says"; health_checks,
-        close_connections_on_host_health_failure, ignore_health_on_host_removal);
-    report!(cx, "metrics are named after the cluster"; alt_stat_name, stats_matcher, track_cluster_stats, track_timeout_budgets);
-    report!(cx, "buffers are bounded by themselves";
-        per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout);
-    report!(cx, "the system's resolver decides"; dns_jitter, dns_failure_refresh_rate, respect_dns_ttl,
-        dns_lookup_family, use_tcp_for_dns_lookups);
-    report!(cx, "a cluster serves as soon as its endpoints are known"; wait_for_warm_on_init);
-    report!(cx, "there is nothing to clean up"; cleanup_interval);
-    report!(cx, "the protocol of the options is spoken"; protocol_selection);
-    report!(cx, "load is not reported"; lrs_server, lrs_report_endpoint_metrics);
-    report!(cx, "connections are opened when they are needed"; preconnect_policy, queuing_policies);
+    answers! { cx, message => pb::Cluster {
+        act {
+            transport_socket_matches, name, eds_cluster_config, connect_timeout, lb_policy, load_assignment,
+            max_requests_per_connection, upstream_http_protocol_options, common_http_protocol_options,
+            http_protocol_options, http2_protocol_options, typed_extension_protocol_options,
+            dns_refresh_rate, common_lb_config, transport_socket, metadata, upstream_connection_options,
+            cluster_discovery_type, lb_config,
+        }
+        refuse "is not supported: use transport_socket_matches" { transport_socket_matcher }
+        refuse "the system's resolver is the only one" {
+            dns_resolvers, dns_resolution_config, typed_dns_resolver_config,
+        }
+        refuse "the source address cannot be chosen yet" { upstream_bind_config }
+        refuse "subsets by metadata are not supported: write one cluster for each subset" { lb_subset_config }
+        refuse "upstream extensions are not supported" { filters, upstream_config }
+        refuse "is not supported: use lb_policy" { load_balancing_policy }
+        refuse "connections are shared between clients" { connection_pool_per_downstream_connection }
+        report "circuit breaking does not act yet" { circuit_breakers }
+        report "ejection does not act yet" { outlier_detection }
+        report "health is what the control plane says" {
+            health_checks, close_connections_on_host_health_failure, ignore_health_on_host_removal,
+        }
+        report "metrics are named after the cluster" {
+            alt_stat_name, stats_matcher, track_cluster_stats, track_timeout_budgets,
+        }
+        report "buffers are bounded by themselves" {
+            per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout,
+        }
+        report "the system's resolver decides" {
+            dns_jitter, dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family,
+            use_tcp_for_dns_lookups,
+        }
+        report "a cluster serves as soon as its endpoints are known" { wait_for_warm_on_init }
+        report "there is nothing to clean up" { cleanup_interval }
+        report "the protocol of the options is spoken" { protocol_selection }
+        report "load is not reported" { lrs_server, lrs_report_endpoint_metrics }
+        report "connections are opened when they are needed" { preconnect_policy, queuing_policies }
+    } }
     read_common_lb(cx, common_lb_config)?;
     let old = Deprecated {
         common: common_http_protocol_options,

@@ -6,7 +6,7 @@ use super::http_filter::read_http_filters;
 use super::http_options::{read_common_options, read_http1_options, read_kilobytes, report_http2_options};
 use super::name::{name, required_name};
 use super::route_configuration::read_route_configuration;
-use crate::context::{Context, Result, flag, number, refuse, report};
+use crate::context::{Context, Result, answers, flag, number, refuse, report, report_true};
 use crate::model::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Http1Options, HttpConnectionManager,
     RouteSource, ServerHeader, StripPort, Upgrade,
@@ -24,153 +24,115 @@ pub fn read_http_connection_manager(
     cx: &mut Context,
     message: &pb::HttpConnectionManager,
 ) -> Result<HttpConnectionManager> {
-    let pb::HttpConnectionManager {
-        codec_type,
-        stat_prefix,
-        http_filters,
-        add_user_agent,
-        tracing,
-        common_http_protocol_options,
-        http1_safe_max_connection_duration,
-        http_protocol_options,
-        http2_protocol_options,
-        http3_protocol_options,
-        server_name,
-        server_header_transformation,
-        scheme_header_transformation,
-        max_request_headers_kb,
-        stream_idle_timeout,
-        stream_flush_timeout,
-        request_timeout,
-        request_headers_timeout,
-        drain_timeout,
-        drain_timeout_jitter,
-        delayed_close_timeout,
-        access_log,
-        access_log_flush_interval,
-        flush_access_log_on_new_request,
-        access_log_options,
-        use_remote_address,
-        xff_num_trusted_hops,
-        original_ip_detection_extensions,
-        early_header_mutation_extensions,
-        internal_address_config,
-        skip_xff_append,
-        via,
-        generate_request_id,
-        preserve_external_request_id,
-        always_set_request_id_in_response,
-        forward_client_cert_details,
-        set_current_client_cert_details,
-        forward_client_cert_matcher,
-        proxy_100_continue,
-        represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
-        upgrade_configs,
-        normalize_path,
-        merge_slashes,
-        path_with_escaped_slashes_action,
-        request_id_extension,
-        local_reply_config,
-        strip_matching_host_port,
-        stream_error_on_invalid_http_message,
-        path_normalization_options,
-        strip_trailing_host_dot,
-        proxy_status_config,
-        typed_header_validation_config,
-        append_x_forwarded_port,
-        append_local_overload,
-        add_proxy_protocol_connection_state,
-        forward_proto_config,
-        route_specifier,
-        strip_port_mode,
-    } = message;
-    refuse!(cx, "is not supported: it would change who a request seems to come from, or its path";
-        original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_matcher,
-        path_normalization_options, typed_header_validation_config);
-    refuse!(cx, "local replies cannot be rewritten"; local_reply_config);
-    refuse!(cx, "HTTP/3 is not supported"; http3_protocol_options);
-    report!(cx, "no spans are made"; tracing);
-    report!(cx, "the request id is a UUID"; request_id_extension);
-    report!(cx, "no address counts as internal"; internal_address_config);
-    report!(cx, "the headers x-forwarded-proto and :scheme are written by the proxy alone";
-        scheme_header_transformation, forward_proto_config);
-    report!(cx, "the header is not written"; append_x_forwarded_port, append_local_overload, proxy_status_config);
-    report!(cx, "a log line is written when its request ends";
-        access_log_flush_interval, flush_access_log_on_new_request, access_log_options);
-    report!(cx, "addresses are written as they are"; represent_ipv4_remote_address_as_ipv4_mapped_ipv6);
-    report!(cx, "connections are not limited in time yet"; http1_safe_max_connection_duration);
-    report!(cx, "the body of a request is limited by stream_idle_timeout only"; request_timeout);
-    report!(cx, "the stream idle timeout stands"; stream_flush_timeout);
-    report!(cx, "the proxy's own drain time stands"; drain_timeout, drain_timeout_jitter);
-    report!(cx, "each hop answers expect: 100-continue itself"; proxy_100_continue);
-    report!(cx, "the time to wait for a peer's close is fixed"; delayed_close_timeout);
-    for (field, value, reason) in [
-        ("add_user_agent", add_user_agent, "the user-agent is left as it is"),
-        (
-            "stream_error_on_invalid_http_message",
-            stream_error_on_invalid_http_message,
-            "an invalid message ends its connection",
-        ),
-        (
-            "add_proxy_protocol_connection_state",
-            add_proxy_protocol_connection_state,
-            "PROXY protocol is not supported",
-        ),
-    ] {
-        cx.report_set(field, &flag(value, false), reason);
-    }
-    report_http2_options(cx, "http2_protocol_options", http2_protocol_options);
-    let common = read_common_options(cx, common_http_protocol_options, false)?;
+    check_fields(cx, message)?;
+    let common = read_common_options(cx, &message.common_http_protocol_options, false)?;
     Ok(HttpConnectionManager {
-        stat_prefix: name(cx, "stat_prefix", stat_prefix)?,
-        codec: read_codec(cx, *codec_type)?,
-        route: read_route(cx, route_specifier)?,
-        http_filters: read_http_filters(cx, http_filters)?,
-        access_log: read_access_logs(cx, access_log)?,
-        request_headers_timeout: cx.limit("request_headers_timeout", request_headers_timeout, None)?,
-        request_timeout: cx.limit("request_timeout", request_timeout, None)?,
-        stream_idle_timeout: cx.limit("stream_idle_timeout", stream_idle_timeout, Some(STREAM_IDLE))?,
+        stat_prefix: name(cx, "stat_prefix", &message.stat_prefix)?,
+        codec: read_codec(cx, message.codec_type)?,
+        route: read_route(cx, &message.route_specifier)?,
+        http_filters: read_http_filters(cx, &message.http_filters)?,
+        access_log: read_access_logs(cx, &message.access_log)?,
+        request_headers_timeout: cx.limit(
+            "request_headers_timeout",
+            &message.request_headers_timeout,
+            None,
+        )?,
+        request_timeout: cx.limit("request_timeout", &message.request_timeout, None)?,
+        stream_idle_timeout: cx.limit(
+            "stream_idle_timeout",
+            &message.stream_idle_timeout,
+            Some(STREAM_IDLE),
+        )?,
         idle_timeout: common.idle_timeout,
         max_connection_duration: common.max_connection_duration,
         max_stream_duration: common.max_stream_duration,
-        drain_timeout: cx.duration("drain_timeout", drain_timeout)?.unwrap_or(Duration::from_secs(5)),
+        drain_timeout: cx
+            .duration("drain_timeout", &message.drain_timeout)?
+            .unwrap_or(Duration::from_secs(5)),
         delayed_close_timeout: cx.limit(
             "delayed_close_timeout",
-            delayed_close_timeout,
+            &message.delayed_close_timeout,
             Some(Duration::from_secs(1)),
         )?,
         max_request_headers_bytes: read_kilobytes(
             cx,
             "max_request_headers_kb",
-            number(max_request_headers_kb),
+            number(&message.max_request_headers_kb),
         )?,
         max_headers_count: common.max_headers_count,
         max_requests_per_connection: common.max_requests_per_connection,
         headers_with_underscores: common.headers_with_underscores,
-        normalize_path: flag(normalize_path, false),
-        merge_slashes: *merge_slashes,
-        escaped_slashes: read_escaped_slashes(cx, *path_with_escaped_slashes_action)?,
-        strip_port: read_strip_port(cx, *strip_matching_host_port, strip_port_mode)?,
-        strip_trailing_host_dot: *strip_trailing_host_dot,
-        forward_client_cert: read_forward_client_cert(cx, *forward_client_cert_details)?,
-        client_cert_details: read_client_cert_details(cx, set_current_client_cert_details),
-        use_remote_address: flag(use_remote_address, false),
-        xff_num_trusted_hops: *xff_num_trusted_hops,
-        skip_xff_append: *skip_xff_append,
-        via: name(cx, "via", via)?,
-        server_name: if server_name.is_empty() {
+        normalize_path: flag(&message.normalize_path, false),
+        merge_slashes: message.merge_slashes,
+        escaped_slashes: read_escaped_slashes(cx, message.path_with_escaped_slashes_action)?,
+        strip_port: read_strip_port(cx, message.strip_matching_host_port, &message.strip_port_mode)?,
+        strip_trailing_host_dot: message.strip_trailing_host_dot,
+        forward_client_cert: read_forward_client_cert(cx, message.forward_client_cert_details)?,
+        client_cert_details: read_client_cert_details(cx, &message.set_current_client_cert_details),
+        use_remote_address: flag(&message.use_remote_address, false),
+        xff_num_trusted_hops: message.xff_num_trusted_hops,
+        skip_xff_append: message.skip_xff_append,
+        via: name(cx, "via", &message.via)?,
+        server_name: if message.server_name.is_empty() {
             "envoy".into()
         } else {
-            name(cx, "server_name", server_name)?
+            name(cx, "server_name", &message.server_name)?
         },
-        server_header: read_server_header(cx, *server_header_transformation)?,
-        generate_request_id: flag(generate_request_id, true),
-        preserve_external_request_id: *preserve_external_request_id,
-        always_set_request_id_in_response: *always_set_request_id_in_response,
-        proxy_100_continue: *proxy_100_continue,
-        upgrades: read_upgrades(cx, upgrade_configs)?,
-        http1: read_http1(cx, http_protocol_options)?,
+        server_header: read_server_header(cx, message.server_header_transformation)?,
+        generate_request_id: flag(&message.generate_request_id, true),
+        preserve_external_request_id: message.preserve_external_request_id,
+        always_set_request_id_in_response: message.always_set_request_id_in_response,
+        proxy_100_continue: message.proxy_100_continue,
+        upgrades: read_upgrades(cx, &message.upgrade_configs)?,
+        http1: read_http1(cx, &message.http_protocol_options)?,
     })
+}
+
+/// The answers for all fields that are not read above.
+fn check_fields(cx: &mut Context, message: &pb::HttpConnectionManager) -> Result<()> {
+    answers! { cx, message => pb::HttpConnectionManager {
+        elsewhere {
+            codec_type, stat_prefix, http_filters, common_http_protocol_options,
+            http_protocol_options, http2_protocol_options, server_name, server_header_transformation,
+            max_request_headers_kb, stream_idle_timeout, request_headers_timeout, access_log,
+            use_remote_address, xff_num_trusted_hops, skip_xff_append, via, generate_request_id,
+            preserve_external_request_id, always_set_request_id_in_response, forward_client_cert_details,
+            set_current_client_cert_details, upgrade_configs, normalize_path, merge_slashes,
+            path_with_escaped_slashes_action, strip_matching_host_port,
+            strip_trailing_host_dot,
+            route_specifier, strip_port_mode,
+        }
+        refuse "is not supported: it would change who a request seems to come from, or its path" {
+            original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_matcher,
+            path_normalization_options, typed_header_validation_config,
+        }
+        refuse "local replies cannot be rewritten" { local_reply_config }
+        refuse "HTTP/3 is not supported" { http3_protocol_options }
+        report "no spans are made" { tracing }
+        report "the request id is a UUID" { request_id_extension }
+        report "no address counts as internal" { internal_address_config }
+        report "the headers x-forwarded-proto and :scheme are written by the proxy alone" {
+            scheme_header_transformation, forward_proto_config,
+        }
+        report "the header is not written" {
+            append_x_forwarded_port, append_local_overload, proxy_status_config,
+        }
+        report "a log line is written when its request ends" {
+            access_log_flush_interval, flush_access_log_on_new_request, access_log_options,
+        }
+        report "addresses are written as they are" { represent_ipv4_remote_address_as_ipv4_mapped_ipv6 }
+        report "connections are not limited in time yet" { http1_safe_max_connection_duration }
+        report "the body of a request is limited by stream_idle_timeout only" { request_timeout }
+        report "the stream idle timeout stands" { stream_flush_timeout }
+        report "the proxy's own drain time stands" { drain_timeout, drain_timeout_jitter }
+        report "each hop answers expect: 100-continue itself" { proxy_100_continue }
+        report "the time to wait for a peer's close is fixed" { delayed_close_timeout }
+        report_true "the user-agent is left as it is" { add_user_agent }
+        report_true "an invalid message ends its connection" { stream_error_on_invalid_http_message }
+        report_true "PROXY protocol is not supported" { add_proxy_protocol_connection_state }
+    } }
+    report_http2_options(cx, "http2_protocol_options", &message.http2_protocol_options);
+    Ok(())
 }
 
 fn read_codec(cx: &mut Context, value: i32) -> Result<Codec> {

@@ -4,7 +4,7 @@ use super::address::read_address;
 use super::filter_chain::read_filter_chain;
 use super::metadata::read_metadata;
 use super::name::required_name;
-use crate::context::{Context, Result, flag, number, refuse, report};
+use crate::context::{Context, Result, answers, flag, number, refuse, refuse_true, report};
 use crate::model::{Direction, Listener, ListenerFilter};
 use protos::any::type_url;
 use protos::envoy::envoy::config::core::v3::TrafficDirection;
@@ -18,65 +18,32 @@ const LIMIT: usize = 1000;
 
 /// Reads a listener.
 pub fn read_listener(cx: &mut Context, message: &pb::Listener) -> Result<Listener> {
-    let pb::Listener {
-        name,
-        address,
-        additional_addresses,
-        stat_prefix,
-        stats_matcher,
-        filter_chains,
-        fcds_config,
-        filter_chain_matcher,
-        use_original_dst,
-        default_filter_chain,
-        per_connection_buffer_limit_bytes,
-        per_connection_buffer_high_watermark_timeout,
-        metadata,
-        deprecated_v1,
-        drain_type,
-        listener_filters,
-        listener_filters_timeout,
-        continue_on_listener_filters_timeout,
-        transparent,
-        freebind,
-        socket_options,
-        tcp_fast_open_queue_length,
-        traffic_direction,
-        udp_listener_config,
-        api_listener,
-        connection_balance_config,
-        reuse_port,
-        enable_reuse_port,
-        access_log,
-        tcp_backlog_size,
-        max_connections_to_accept_per_socket_event,
-        bind_to_port,
-        enable_mptcp,
-        ignore_global_conn_limit,
-        bypass_overload_manager,
-        tcp_keepalive,
-        listener_specifier,
-    } = message;
-    refuse!(cx, "is not supported: write one listener for each address"; additional_addresses);
-    refuse!(cx, "is not supported: write filter_chains with filter_chain_match"; fcds_config, filter_chain_matcher);
-    refuse!(cx, "socket options are not supported"; socket_options);
-    refuse!(cx, "UDP is not supported"; udp_listener_config);
-    refuse!(cx, "is for gRPC clients: a proxy needs filter_chains"; api_listener);
-    refuse!(cx, "internal listeners are not supported"; listener_specifier);
-    for (field, value) in
-        [("use_original_dst", use_original_dst), ("transparent", transparent), ("freebind", freebind)]
-    {
-        cx.refuse_set(field, &flag(value, false), "is not supported")?;
-    }
-    report!(cx, "buffers are bounded by themselves";
-        per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout);
-    report!(cx, "metrics are named after the listener"; stat_prefix, stats_matcher);
-    report!(cx, "a listener drains when it is removed or the proxy ends"; drain_type);
-    report!(cx, "connections that no chain takes are counted, not logged"; access_log);
-    report!(cx, "the system's setting stands"; tcp_fast_open_queue_length, tcp_keepalive, enable_mptcp);
-    report!(cx, "every worker accepts from its own socket";
-        connection_balance_config, reuse_port, max_connections_to_accept_per_socket_event);
-    report!(cx, "there is no overload manager"; ignore_global_conn_limit, bypass_overload_manager);
+    answers! { cx, message => pb::Listener {
+        act {
+            name, address, filter_chains, default_filter_chain, metadata, deprecated_v1,
+            listener_filters, listener_filters_timeout, continue_on_listener_filters_timeout, traffic_direction, enable_reuse_port, tcp_backlog_size, bind_to_port,
+        }
+        refuse "is not supported: write one listener for each address" { additional_addresses }
+        refuse "is not supported: write filter_chains with filter_chain_match" {
+            fcds_config, filter_chain_matcher,
+        }
+        refuse "socket options are not supported" { socket_options }
+        refuse "UDP is not supported" { udp_listener_config }
+        refuse "is for gRPC clients: a proxy needs filter_chains" { api_listener }
+        refuse "internal listeners are not supported" { listener_specifier }
+        refuse_true "is not supported" { use_original_dst, transparent, freebind }
+        report "buffers are bounded by themselves" {
+            per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout,
+        }
+        report "metrics are named after the listener" { stat_prefix, stats_matcher }
+        report "a listener drains when it is removed or the proxy ends" { drain_type }
+        report "connections that no chain takes are counted, not logged" { access_log }
+        report "the system's setting stands" { tcp_fast_open_queue_length, tcp_keepalive, enable_mptcp }
+        report "every worker accepts from its own socket" {
+            connection_balance_config, reuse_port, max_connections_to_accept_per_socket_event,
+        }
+        report "there is no overload manager" { ignore_global_conn_limit, bypass_overload_manager }
+    } }
     cx.report_set(
         "enable_reuse_port",
         &!flag(enable_reuse_port, true),
