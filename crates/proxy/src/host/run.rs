@@ -18,6 +18,7 @@ use super::node;
 use super::options::{Mode, Options};
 use super::readiness::Readiness;
 use crate::admin;
+use crate::filter::denial_log::DenialLog;
 use crate::filter::{self, Shared};
 use crate::identity;
 use crate::listen::{self, Command, ConnectionLimit, Listening, Manager, Parts, Worker};
@@ -31,6 +32,8 @@ use crate::upstream::{Environment, resolve};
 
 /// How long the access logs get for their last lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+/// How often the end of the drain is looked for.
+const LOOK: Duration = Duration::from_millis(10);
 /// Pause before sockets that could not be bound are tried again.
 const BIND_RETRY: Duration = Duration::from_secs(2);
 
@@ -283,14 +286,22 @@ impl Host {
             drain: self.drain.clone(),
             started: self.started,
         };
-        let (serving, drain) = (admin::serve(socket, Rc::new(context), tasks.clone()), tasks.drain());
+        let (serving, own) = (admin::serve(socket, Rc::new(context), tasks.clone()), tasks.clone());
         tasks.spawn_local("admin", async move {
             tokio::select! {
                 result = serving => result,
-                () = drain.started() => Ok(()),
+                () = last_one(&own) => Ok(()),
             }
         });
         Ok(())
+    }
+}
+
+/// Waits until the drain has left no task but the caller: whoever watches a drain can see it to its end.
+async fn last_one(tasks: &Tasks) {
+    tasks.drain().started().await;
+    while tasks.alive() > 1 {
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -319,7 +330,7 @@ async fn worker(
 ) {
     let http = filter::Worker::new(&shared);
     let tcp = Forwarder::new(http.clone());
-    let worker = Rc::new(Worker { tasks, limit, http: http.clone(), tcp });
+    let worker = Rc::new(Worker { tasks, limit, http: http.clone(), failures: DenialLog::default(), tcp });
     tokio::select! {
         () = listen::worker::run(worker, commands) => {}
         () = http.maintain() => {}

@@ -196,6 +196,7 @@ fn the_drain_lets_a_request_finish_and_takes_no_new_connection() {
         assert!(begun.elapsed() < LIMIT, "still accepting");
         std::thread::sleep(Duration::from_millis(5));
     }
+    assert!(proxy.get("/ready").contains("DRAINING"));
     release.send(()).unwrap();
     let answer = request.join().unwrap();
     assert!(

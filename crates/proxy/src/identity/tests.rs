@@ -172,6 +172,25 @@ async fn refusals_are_shown_word_for_word_and_foreign_identities_are_not_taken()
 }
 
 #[tokio::test]
+async fn an_expired_certificate_is_refused_with_both_clocks() {
+    let ca = Ca::new(Duration::from_secs(3600));
+    let (address, _server) = start(&ca, TULLED).await;
+    let (token, secrets) = (JoinToken::parse(&ca.token()).unwrap(), Secrets::new());
+    let now = SystemTime::now();
+    let (material, checked) =
+        request(&service(address), Credential::Token(&token), &secrets, now).await.unwrap();
+    let clock = |time| crate::tls::error::clock_text(super::material::unix(time));
+    let late = now + Duration::from_secs(2 * 3600);
+    let error = material.check(secrets.provider(), None, late).err().unwrap();
+    let wanted =
+        format!("expired at {}, and this machine's clock says {}", clock(checked.own.not_after), clock(late));
+    assert!(error.contains(&wanted), "{error}");
+    let early = now - Duration::from_secs(2 * 3600);
+    let error = material.check(secrets.provider(), None, early).err().unwrap();
+    assert!(error.contains("is valid from") && error.contains(&clock(early)), "{error}");
+}
+
+#[tokio::test]
 async fn the_identity_is_renewed_with_itself_and_survives_a_restart_without_a_control_plane() {
     let ca = Ca::new(Duration::from_secs(3));
     let (address, server) = start(&ca, TULLED).await;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use config::model::NetworkFilter;
@@ -47,11 +47,11 @@ pub async fn run(worker: Rc<Worker>, bound: Arc<Bound>, stream: TcpStream, remot
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().unwrap_or(bound.address);
     if let Err(dropped) = serve_connection(&worker, &active, stream, local, remote).await {
-        report(&bound, remote, &dropped);
+        report(&worker, &bound, remote, &dropped);
     }
 }
 
-fn report(bound: &Bound, peer: SocketAddr, dropped: &Dropped) {
+fn report(worker: &Worker, bound: &Bound, peer: SocketAddr, dropped: &Dropped) {
     let listener = &*bound.name;
     match dropped {
         Dropped::Silent(error) => tracing::debug!(listener, %peer, "closed: {error}"),
@@ -67,7 +67,10 @@ fn report(bound: &Bound, peer: SocketAddr, dropped: &Dropped) {
         }
         Dropped::Handshake(error) => {
             count(&bound.counts.tls_errors);
-            tracing::info!(listener, blame = ?error.blame, "{error}");
+            // Anybody can fail a handshake; nobody may fill the log with it.
+            if let Some(suppressed) = worker.failures.admit(Instant::now()) {
+                tracing::info!(listener, suppressed, blame = ?error.blame, "{error}");
+            }
         }
     }
 }

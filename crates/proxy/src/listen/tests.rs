@@ -103,6 +103,7 @@ impl Bench {
             tasks: supervisor.tasks(),
             limit: ConnectionLimit::new(limit),
             http: http.clone(),
+            failures: Default::default(),
             tcp: Forwarder::new(http),
         });
         tokio::task::spawn_local(super::worker::run(worker, commands));

@@ -14,6 +14,7 @@ use super::connection;
 use super::limits::ConnectionLimit;
 use super::manager::Command;
 use crate::filter;
+use crate::filter::denial_log::DenialLog;
 use crate::tcp::Forwarder;
 
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
@@ -27,6 +28,8 @@ pub struct Worker {
     pub limit: ConnectionLimit,
     /// Serves HTTP.
     pub http: Rc<filter::Worker>,
+    /// Lines about failed handshakes.
+    pub failures: DenialLog,
     /// Forwards bytes.
     pub tcp: Forwarder,
 }
