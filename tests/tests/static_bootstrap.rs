@@ -141,7 +141,7 @@ fn yaml_json_and_binary_bootstraps_serve_the_same() {
             "{metrics}"
         );
         let dump = get(place.admin, "/config_dump").unwrap();
-        assert!(dump.contains("HttpConnectionManager") && dump.contains("shop") == false, "{dump}");
+        assert!(dump.contains("HttpConnectionManager"), "{dump}");
         let clusters = get(place.admin, "/clusters").unwrap();
         assert!(clusters.contains(&format!("app::{}::", place.upstream.local_addr().unwrap())), "{clusters}");
     }
@@ -154,9 +154,13 @@ fn a_bootstrap_that_cannot_be_honoured_is_refused_with_its_path() {
         (
             "envoy.extensions.filters.http.router.v3.Router}",
             "envoy.extensions.filters.http.cors.v3.Cors}",
-            ["http_filters[0]", "front"],
+            ["http_filters[0]", "cors.v3.Cors"],
         ),
-        ("connect_timeout: 1s", "connect_timeout: 1s\n    lb_policy: MAGLEV", ["lb_policy", "app"]),
+        (
+            "connect_timeout: 1s",
+            "connect_timeout: 1s\n    lb_policy: MAGLEV",
+            ["clusters[0].lb_policy", "MAGLEV"],
+        ),
     ] {
         let place = place();
         let text = bootstrap(&place);
