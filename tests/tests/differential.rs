@@ -25,7 +25,7 @@ fn tulle_proxy_answers_as_envoy_does() {
         "TULLE_LIVE and UPDATE need TULLE_ENVOY: the path of Envoy"
     );
     // Cases that do not pass yet may lie elsewhere.
-    let folder = std::env::var_os("TULLE_CASES").map_or_else(folder, Into::into);
+    let folder = std::env::var_os("TULLE_CASE_FOLDER").map_or_else(folder, Into::into);
     let cases = cases(&folder, options.only.as_deref()).unwrap();
     assert!(!cases.is_empty(), "no case is named so");
     let outcomes = run(&cases, &options);

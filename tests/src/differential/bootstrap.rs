@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use super::case::Case;
 
 const TYPES: &str = "type.googleapis.com/envoy.extensions";
-/// What every request leaves in the access log.
-const LOG: &str = "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL% %RESPONSE_CODE% flags=%RESPONSE_FLAGS% \
-    details=%RESPONSE_CODE_DETAILS% cluster=%UPSTREAM_CLUSTER% upstream=%UPSTREAM_HOST% route=%ROUTE_NAME% \
-    received=%BYTES_RECEIVED% sent=%BYTES_SENT%\n";
+/// What every request leaves in the access log: names and values, with blanks between them.
+const LOG: &str = "method=%REQ(:METHOD)% path=%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% protocol=%PROTOCOL% status=%RESPONSE_CODE% \
+    flags=%RESPONSE_FLAGS% details=%RESPONSE_CODE_DETAILS% cluster=%UPSTREAM_CLUSTER% upstream=%UPSTREAM_HOST% \
+    route=%ROUTE_NAME% received=%BYTES_RECEIVED% sent=%BYTES_SENT%\n";
 
 /// Addresses and files of one run.
 pub struct Place<'a> {

@@ -57,6 +57,9 @@ pub struct Case {
     /// Why we refuse what Envoy takes; then every step must be refused by us and taken by Envoy.
     #[serde(default)]
     pub stricter: Option<String>,
+    /// Places that are not compared, because timing decides what is there.
+    #[serde(default)]
+    pub unsteady: Vec<String>,
     /// Differences that are meant.
     #[serde(default)]
     pub differs: Vec<Differs>,
@@ -246,7 +249,7 @@ pub fn read(file: &Path, name: &str) -> Result<Case, String> {
     let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let mut case: Case = serde_saphyr::from_str(&source).map_err(|error| fault(&error))?;
     let mut value: Value = serde_saphyr::from_str(&source).map_err(|error| fault(&error))?;
-    for comment in ["about", "stricter", "differs"] {
+    for comment in ["about", "stricter", "differs", "unsteady"] {
         value.as_object_mut().map(|object| object.remove(comment));
     }
     case.name = name.to_owned();

@@ -145,6 +145,7 @@ fn drift(case: &Case, observed: &Value, known: Known, update: bool) -> Vec<Strin
             }
             compare::differences(&before, &now)
                 .iter()
+                .filter(|difference| !compare::unsteady(case, difference))
                 .map(|d| format!("{}: Envoy did {} and now does {}", d.at, d.envoy, d.ours))
                 .collect()
         }

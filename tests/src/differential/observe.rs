@@ -106,9 +106,14 @@ fn settle(proxy: &Proxy, access_log: &Path, expected_lines: Option<usize>) {
     }
 }
 
-fn lines(file: &Path) -> Vec<String> {
-    String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default())
-        .lines()
-        .map(super::text::brief)
-        .collect()
+/// The access log, each line as an object.
+fn lines(file: &Path) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned();
+    let line = |line: &str| {
+        let pairs = line.split(' ').filter_map(|pair| pair.split_once('='));
+        Value::Object(
+            pairs.map(|(name, value)| (name.to_owned(), json!(super::text::brief(value)))).collect(),
+        )
+    };
+    text.lines().map(line).collect()
 }
