@@ -59,3 +59,35 @@ fn parse(extension: Option<&str>, bytes: &[u8]) -> Result<Bootstrap, String> {
     let bytes = parsed.map_err(|error: protos::json::JsonError| error.to_string())?;
     decode(&bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_forms_of_a_bootstrap_say_the_same() {
+        let place = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let file = place.path().join(name);
+            std::fs::write(&file, bytes).unwrap();
+            file
+        };
+        let yaml = "node: {id: a, cluster: b}\nadmin: {address: {socket_address: {address: 127.0.0.1, port_value: 1}}}\n";
+        let json = r#"{"node": {"id": "a", "cluster": "b"},
+            "admin": {"address": {"socketAddress": {"address": "127.0.0.1", "portValue": 1}}}}"#;
+        let from_yaml = load(&write("a.yaml", yaml.as_bytes())).unwrap();
+        let from_json = load(&write("a.json", json.as_bytes())).unwrap();
+        let from_binary = load(&write("a.pb", &from_yaml.message.encode_to_vec())).unwrap();
+        assert_eq!(&*from_yaml.model.node.id, "a");
+        assert_eq!(from_yaml.model, from_json.model);
+        assert_eq!(from_yaml.model, from_binary.model);
+        for (name, bytes, reason) in [
+            ("bad.yaml", &b"node: ["[..], "bad.yaml"),
+            ("latin.yaml", &b"node: {id: \xff}"[..], "not UTF-8"),
+            ("bad.pb", &b"\xff\xff"[..], "not a binary Envoy bootstrap"),
+        ] {
+            let error = load(&write(name, bytes)).err().unwrap();
+            assert!(error.contains(reason) && error.contains(name), "{error}");
+        }
+    }
+}
