@@ -223,7 +223,7 @@ impl<H: Handler + ?Sized> Driver<'_, H> {
                 response = responses.next() => match response {
                     Ok(Some(received)) => {
                         useful = true;
-                        if let Some(update) = self.client.receive(received) {
+                        if let Some(update) = self.client.receive(received, Instant::now()) {
                             self.deliver(update);
                         }
                     }
@@ -256,7 +256,7 @@ impl<H: Handler + ?Sized> Driver<'_, H> {
     fn deliver(&mut self, update: Update) {
         let mut subscriptions = Vec::new();
         let verdict = self.handler.update(&update, &mut subscriptions);
-        self.client.answer(update, verdict);
+        self.client.answer(update, verdict, Instant::now());
         self.wish(subscriptions);
     }
 

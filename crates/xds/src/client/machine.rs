@@ -10,7 +10,13 @@ use crate::resource::Resource;
 use crate::wire::{Dialect, Names, Received, Request, WILDCARD};
 use protos::envoy::envoy::config::core::v3::Node;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the second refusal in a row waits; each further one twice as long. Servers exist that answer a refusal with
+/// the refused version at once, for ever.
+const REFUSAL_WAIT: Duration = Duration::from_secs(1);
+/// The longest such wait: a corrected version may come that much later from such a server.
+const MAX_REFUSAL_WAIT: Duration = Duration::from_secs(5);
 
 /// A resource that the server said nothing about in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +46,10 @@ struct TypeState {
     waiting: BTreeMap<String, Instant>,
     /// Answers to responses, oldest first.
     answers: Vec<Pending>,
+    /// Refusals in a row.
+    refusals: u32,
+    /// The answers wait until then.
+    hold: Option<Instant>,
     /// State of the world: nonce of the last response of this stream.
     nonce: String,
     /// State of the world: version last accepted.
@@ -61,6 +71,27 @@ impl TypeState {
             None => !self.wanted.is_empty(),
             Some(told) => *told != self.wanted,
         }
+    }
+
+    /// Whether an answer may go now.
+    fn has_answer(&self) -> bool {
+        !self.answers.is_empty() && self.hold.is_none()
+    }
+
+    /// Queues an answer; refusals in a row wait, ever longer.
+    fn queue(&mut self, nonce: String, refusal: Option<String>, now: Instant) {
+        self.hold = None;
+        match refusal {
+            None => self.refusals = 0,
+            Some(_) => {
+                if self.refusals > 0 {
+                    let wait = REFUSAL_WAIT.saturating_mul(1 << (self.refusals - 1).min(8));
+                    self.hold = Some(now + wait.min(MAX_REFUSAL_WAIT));
+                }
+                self.refusals = self.refusals.saturating_add(1);
+            }
+        }
+        self.answers.push(Pending { nonce, refusal });
     }
 }
 
@@ -92,6 +123,10 @@ impl Client {
             state.wanted.remove(&name);
             state.waiting.remove(&name);
         }
+        if state.has_news() {
+            // In state of the world a wish goes with the answer.
+            state.hold = None;
+        }
         if !state.wildcard() {
             let wanted = &state.wanted;
             state.known.retain(|name, _| wanted.contains(name));
@@ -104,6 +139,8 @@ impl Client {
         for state in self.types.values_mut() {
             state.told = None;
             state.answers.clear();
+            state.refusals = 0;
+            state.hold = None;
             state.nonce.clear();
         }
     }
@@ -115,7 +152,7 @@ impl Client {
 
     /// Whether [`Client::next_request`] has something to say.
     pub fn has_request(&self) -> bool {
-        self.types.values().any(|state| state.has_news() || !state.answers.is_empty())
+        self.types.values().any(|state| state.has_news() || state.has_answer())
     }
 
     /// The next request: subscriptions of all types first, then answers.
@@ -128,7 +165,7 @@ impl Client {
         let mut request = match news {
             Some((key, state)) => Self::subscription(dialect, &key.1, state),
             None => {
-                let (key, state) = self.types.iter_mut().find(|(_, state)| !state.answers.is_empty())?;
+                let (key, state) = self.types.iter_mut().find(|(_, state)| state.has_answer())?;
                 let answer = state.answers.remove(0);
                 let mut request = match dialect {
                     Dialect::Delta => {
@@ -177,7 +214,7 @@ impl Client {
 
     /// Takes a response. None when there is nothing for a consumer in it: it was malformed (and is refused), or about
     /// a type that nobody wants (and is acknowledged).
-    pub fn receive(&mut self, received: Received) -> Option<Update> {
+    pub fn receive(&mut self, received: Received, now: Instant) -> Option<Update> {
         let Received { type_url, version, nonce, resources, removed } = received;
         let dialect = self.dialect;
         let Some(state) = self.types.get_mut(&order::key(&type_url)) else {
@@ -188,7 +225,7 @@ impl Client {
         let resources = match Self::distinct(resources) {
             Ok(resources) => resources,
             Err(reason) => {
-                state.answers.push(Pending { nonce, refusal: Some(cut(reason, self.limits.nack_bytes)) });
+                state.queue(nonce, Some(cut(reason, self.limits.nack_bytes)), now);
                 return None;
             }
         };
@@ -233,7 +270,7 @@ impl Client {
     }
 
     /// Takes the consumer's answer to an update that [`Client::receive`] gave.
-    pub fn answer(&mut self, update: Update, verdict: Verdict) {
+    pub fn answer(&mut self, update: Update, verdict: Verdict, now: Instant) {
         let Some(state) = self.types.get_mut(&order::key(&update.type_url)) else { return };
         let refusal = match verdict {
             Verdict::Ack => {
@@ -248,13 +285,14 @@ impl Client {
                 Some(cut(detail, self.limits.nack_bytes))
             }
         };
-        state.answers.push(Pending { nonce: update.nonce, refusal });
+        state.queue(update.nonce, refusal, now);
     }
 
-    /// Names whose time is up; each is told once.
+    /// Names whose time is up; each is told once. Answers that waited long enough may go.
     pub fn expired(&mut self, now: Instant) -> Vec<Missing> {
         let mut missing = Vec::new();
         for ((_, type_url), state) in &mut self.types {
+            state.hold = state.hold.filter(|end| *end > now);
             state.waiting.retain(|name, end| {
                 let late = *end <= now;
                 if late {
@@ -268,7 +306,7 @@ impl Client {
 
     /// When [`Client::expired`] has to be called next.
     pub fn deadline(&self) -> Option<Instant> {
-        self.types.values().flat_map(|state| state.waiting.values()).min().copied()
+        self.types.values().flat_map(|state| state.waiting.values().chain(&state.hold)).min().copied()
     }
 }
 

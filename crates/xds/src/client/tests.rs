@@ -83,7 +83,7 @@ impl Pair {
             if let Some(response) = self.session.next_response(&mut fetch, self.now) {
                 silent = false;
                 let received = self.received(response);
-                if let Some(update) = self.client.receive(received) {
+                if let Some(update) = self.client.receive(received, self.now) {
                     lines.push(line(&update));
                     self.consume(update);
                 }
@@ -110,7 +110,7 @@ impl Pair {
             self.client.subscribe(Subscribe::to(ENDPOINT, names), self.now);
             self.client.subscribe(Subscribe::from(ENDPOINT, update.removed.clone()), self.now);
         }
-        self.client.answer(update, verdict);
+        self.client.answer(update, verdict, self.now);
     }
 }
 
@@ -234,8 +234,8 @@ fn a_wholly_refused_update_changes_nothing() {
         resources: vec![Ok(thing(ROUTE, "r", "1"))],
         removed: vec![],
     };
-    let update = client.receive(received).unwrap();
-    client.answer(update, Verdict::Nack { detail: "no".to_owned(), rejected: vec![] });
+    let update = client.receive(received, now).unwrap();
+    client.answer(update, Verdict::Nack { detail: "no".to_owned(), rejected: vec![] }, now);
     assert!(client.known(ROUTE).unwrap().is_empty());
     assert_eq!(client.next_request().unwrap().refusal.as_deref(), Some("no"));
 }
@@ -259,12 +259,14 @@ fn malformed_responses_are_refused_with_the_place() {
         resource: Some(thing(type_url, name, "1").any),
         ..Default::default()
     };
-    assert_eq!(client.receive(receive(vec![wire(CLUSTER, "a"), wire(CLUSTER, "a")])), None);
+    assert_eq!(client.receive(receive(vec![wire(CLUSTER, "a"), wire(CLUSTER, "a")]), Instant::now()), None);
     assert_eq!(
         client.next_request().unwrap().refusal.unwrap(),
         "resource \"a\" occurs twice in one response"
     );
-    assert_eq!(client.receive(receive(vec![wire(ROUTE, "a")])), None);
+    assert_eq!(client.receive(receive(vec![wire(ROUTE, "a")]), Instant::now()), None);
+    // The second refusal in a row waits.
+    client.expired(client.deadline().unwrap());
     assert!(client.next_request().unwrap().refusal.unwrap().contains("RouteConfiguration"));
 }
 
@@ -325,4 +327,46 @@ fn a_type_nobody_wants_any_more_is_left_alone() {
     pair.reconnect();
     pair.settle();
     assert!(!pair.heard.iter().any(|line| line.starts_with("cds")), "{:?}", pair.heard);
+}
+
+#[test]
+fn a_server_that_sends_a_refused_version_again_and_again_is_slowed_down() {
+    let now = Instant::now();
+    let mut client = client(Dialect::StateOfTheWorld);
+    client.subscribe(Subscribe::to(ROUTE, ["r"]), now);
+    client.next_request().unwrap();
+    let respond = |client: &mut Client, nonce: &str, now: Instant, refuse: bool| {
+        let received = Received {
+            type_url: ROUTE.to_owned(),
+            version: "1".to_owned(),
+            nonce: nonce.to_owned(),
+            resources: vec![Ok(thing(ROUTE, "r", "bad"))],
+            removed: vec![],
+        };
+        let update = client.receive(received, now).unwrap();
+        let nack = Verdict::Nack { detail: "no".to_owned(), rejected: strings(&["r"]) };
+        client.answer(update, if refuse { nack } else { Verdict::Ack }, now);
+    };
+    respond(&mut client, "1", now, true);
+    assert_eq!(client.next_request().unwrap().nonce, "1", "the first refusal goes at once");
+    respond(&mut client, "2", now, true);
+    assert!(!client.has_request() && client.next_request().is_none());
+    let first = client.deadline().unwrap();
+    assert!(first > now);
+    client.expired(first);
+    assert_eq!(client.next_request().unwrap().refusal.as_deref(), Some("no"));
+    respond(&mut client, "3", first, true);
+    let second = client.deadline().unwrap();
+    assert!(second - first > first - now, "ever slower");
+    // A wish does not wait, nor does an acceptance.
+    client.subscribe(Subscribe::to(ROUTE, ["s"]), first);
+    assert_eq!(client.next_request().unwrap().nonce, "3");
+    respond(&mut client, "4", first, true);
+    respond(&mut client, "5", first, false);
+    assert_eq!(
+        (client.next_request().unwrap().nonce, client.next_request().unwrap().nonce),
+        ("4".to_owned(), "5".to_owned())
+    );
+    respond(&mut client, "6", first, true);
+    assert!(client.has_request(), "after an acceptance a refusal is the first again");
 }
