@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use config::model::HttpConnectionManager;
+use config::model::{HeadersWithUnderscores, HttpConnectionManager};
 
 use crate::http::Scheme;
 use crate::http::h1::Limits;
-use crate::http::h1::server::{RequestRules, ServerOptions};
+use crate::http::h1::server::{RequestRules, ServerOptions, Underscores};
 
 /// The HTTP/1 codec's options. The codec writes "off" as zero.
 pub fn server_options(manager: &HttpConnectionManager, tls: bool) -> ServerOptions {
@@ -22,11 +22,18 @@ pub fn server_options(manager: &HttpConnectionManager, tls: bool) -> ServerOptio
         rules: RequestRules {
             scheme: if tls { Scheme::Https } else { Scheme::Http },
             default_host_for_http_10: (!host.is_empty()).then(|| Bytes::copy_from_slice(host.as_bytes())),
+            accept_http_10: manager.http1.accept_http_10,
+            underscores: match manager.headers_with_underscores {
+                HeadersWithUnderscores::Allow => Underscores::Allow,
+                HeadersWithUnderscores::RejectRequest => Underscores::Reject,
+                HeadersWithUnderscores::DropHeader => Underscores::Drop,
+            },
             ..defaults.rules
         },
         // Envoy has no limit by default; a head that never ends would hold a connection for ever.
         header_timeout: manager.request_headers_timeout.unwrap_or(defaults.header_timeout),
         idle_timeout: limit(manager.idle_timeout),
         stall_timeout: limit(manager.stream_idle_timeout),
+        max_requests: manager.max_requests_per_connection,
     }
 }

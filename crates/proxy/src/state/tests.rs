@@ -71,10 +71,10 @@ impl Stream {
             nonce: "1".to_owned(),
             ..Default::default()
         };
-        let update = self.client.receive(response.into()).unwrap();
+        let update = self.client.receive(response.into(), Instant::now()).unwrap();
         let mut subscriptions = Vec::new();
         let verdict = self.builder.update(&update, &mut subscriptions);
-        self.client.answer(update, verdict.clone());
+        self.client.answer(update, verdict.clone(), Instant::now());
         subscriptions.iter().for_each(|wanted| self.client.subscribe(wanted.clone(), Instant::now()));
         (verdict, subscriptions)
     }
