@@ -21,6 +21,8 @@ pub struct Place<'a> {
     pub admin: SocketAddr,
     /// Its access log.
     pub access_log: &'a Path,
+    /// TLS of the listener.
+    pub transport_socket: Option<Value>,
     /// Where the upstreams are.
     pub upstreams: &'a [(String, SocketAddr)],
 }
@@ -51,6 +53,11 @@ pub fn bootstrap(case: &Case, place: &Place) -> Value {
     merge(&mut manager, &case.hcm);
     let network_filter =
         json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager });
+    let mut chain = json!({ "filters": [network_filter] });
+    if let Some(socket) = &place.transport_socket {
+        chain["transport_socket"] = socket.clone();
+        merge(&mut chain["transport_socket"]["typed_config"], case.tls.as_ref().unwrap_or(&Value::Null));
+    }
     json!({
         "node": { "id": "differential", "cluster": "differential" },
         "admin": { "address": socket(place.admin) },
@@ -58,7 +65,7 @@ pub fn bootstrap(case: &Case, place: &Place) -> Value {
             "listeners": [{
                 "name": "front",
                 "address": socket(place.listener),
-                "filter_chains": [{ "filters": [network_filter] }],
+                "filter_chains": [chain],
             }],
             "clusters": clusters(case, place),
         },

@@ -35,6 +35,9 @@ pub struct Case {
     /// Merged into the `HttpConnectionManager`.
     #[serde(default)]
     pub hcm: Value,
+    /// The listener speaks TLS; merged into its `DownstreamTlsContext`.
+    #[serde(default)]
+    pub tls: Option<Value>,
     /// HTTP filters before the router.
     #[serde(default)]
     pub http_filters: Vec<Value>,
@@ -191,6 +194,10 @@ pub struct FullStep {
     pub connection: Option<String>,
     /// Source address.
     pub from: Option<String>,
+    /// SPIFFE id of the certificate that the client shows, on a listener with TLS; `stranger:…`: signed by nobody known.
+    pub certificate: Option<String>,
+    /// Plaintext in spite of the listener's TLS.
+    pub plaintext: bool,
     /// What is waited for.
     pub read: Read,
     /// How many responses are waited for; 1 by default.

@@ -1,7 +1,6 @@
 //! The client of a case: it sends the steps and writes down what it sees.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -10,25 +9,26 @@ use serde_json::{Value, json};
 use super::case::{After, Case, Distribution, FullStep, Read};
 use super::message::{End, Framing, Head, Reader, response_framing, trailers_to_json};
 use super::text;
+use super::tls::{Certificates, Stream};
 use super::upstream::reset;
 
 /// How long an answer may take until the step is written down as unanswered.
 const LIMIT: Duration = Duration::from_secs(4);
 
 /// Plays all steps against a listener.
-pub fn play(case: &Case, listener: SocketAddr) -> Vec<Value> {
+pub fn play(case: &Case, listener: SocketAddr, certificates: Option<&Certificates>) -> Vec<Value> {
     let mut named: BTreeMap<String, Reader> = BTreeMap::new();
     let mut seen = Vec::new();
     for step in &case.steps {
         let step = step.full();
         let kept = step.connection.as_ref().and_then(|name| named.remove(name));
-        let Some(mut reader) = kept.or_else(|| connect(listener, step.from.as_deref())) else {
+        let Some(mut reader) = kept.or_else(|| connect(listener, &step, certificates)) else {
             seen.push(json!({ "step": step.title(), "connection": "refused" }));
             continue;
         };
         seen.push(exchange(&step, &mut reader));
         match (step.then, &step.connection) {
-            (After::Reset, _) => reset(reader.stream()),
+            (After::Reset, _) => reset(reader.socket()),
             (After::Close, _) | (_, None) => {}
             (_, Some(name)) => drop(named.insert(name.clone(), reader)),
         }
@@ -36,8 +36,8 @@ pub fn play(case: &Case, listener: SocketAddr) -> Vec<Value> {
     seen
 }
 
-fn connect(listener: SocketAddr, from: Option<&str>) -> Option<Reader> {
-    let stream = match from {
+fn connect(listener: SocketAddr, step: &FullStep, certificates: Option<&Certificates>) -> Option<Reader> {
+    let stream = match &step.from {
         None => TcpStream::connect(listener).ok()?,
         Some(from) => {
             use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
@@ -50,16 +50,18 @@ fn connect(listener: SocketAddr, from: Option<&str>) -> Option<Reader> {
     };
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.set_nodelay(true).unwrap();
-    Some(Reader::new(stream))
+    Some(Reader::new(match certificates {
+        Some(certificates) if !step.plaintext => certificates.connect(stream, step.certificate.as_deref()),
+        _ => Stream::Plain(stream),
+    }))
 }
 
 fn exchange(step: &FullStep, reader: &mut Reader) -> Value {
     let bytes = step.bytes();
     let method = text::text(bytes.split(|byte| *byte == b' ').next().unwrap_or_default());
-    // The proxy may refuse while we write; its answer is what counts.
-    let _ = reader.stream().write_all(&bytes);
+    reader.send(&bytes);
     if step.then == After::HalfClose {
-        let _ = reader.stream().shutdown(Shutdown::Write);
+        let _ = reader.socket().shutdown(Shutdown::Write);
     }
     let mut seen = json!({ "step": step.title() });
     if step.read == Read::Nothing {
@@ -141,22 +143,22 @@ pub fn count(distribution: &Distribution, listener: SocketAddr) -> Value {
     let request = text::request(&distribution.request, &[], None);
     let mut counts: BTreeMap<String, u32> =
         distribution.shares.keys().map(|name| (name.clone(), 0)).collect();
-    let mut reader = connect(listener, None);
+    let mut reader = connect(listener, &FullStep::default(), None);
     for _ in 0..distribution.repeat {
         let Some(open) = reader.as_mut() else { break };
-        let _ = open.stream().write_all(&request);
+        open.send(&request);
         let answer =
             open.head().map(|head| (closes(&head, Framing::Length(0)), response_framing(&head, "GET")));
         let body = match answer {
             Ok((close, framing)) => {
                 let body = text::text(&open.body(framing).0);
                 if close {
-                    reader = connect(listener, None);
+                    reader = connect(listener, &FullStep::default(), None);
                 }
                 body
             }
             Err(end) => {
-                reader = connect(listener, None);
+                reader = connect(listener, &FullStep::default(), None);
                 format!("no answer ({end:?})")
             }
         };

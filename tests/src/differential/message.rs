@@ -1,11 +1,12 @@
 //! HTTP/1 messages as a peer sees them: read from a socket without mercy, written down as JSON.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
 use super::text;
+use super::tls::Stream;
 
 /// How the reading of a piece ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum End {
 
 /// A socket with what was read ahead.
 pub struct Reader {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
 }
 
@@ -84,8 +85,15 @@ fn masked(name: &str, value: &str) -> String {
         "date" => "date: <date>".to_owned(),
         "x-envoy-upstream-service-time" => format!("{name}: <ms>"),
         "x-request-id" if uuid => format!("{name}: <id>"),
+        "x-forwarded-client-cert" => format!("{name}: {}", without_hash(value)),
         _ => format!("{name}: {value}"),
     }
+}
+
+/// Certificates differ from run to run, and so do their hashes.
+fn without_hash(value: &str) -> String {
+    let parts = value.split(';').map(|part| if part.starts_with("Hash=") { "Hash=<hash>" } else { part });
+    parts.collect::<Vec<_>>().join(";")
 }
 
 /// How long a message is.
@@ -123,7 +131,7 @@ pub fn response_framing(head: &Head, method: &str) -> Framing {
 
 impl Reader {
     /// A reader of that socket, whose read timeout is the limit of every wait.
-    pub fn new(stream: TcpStream) -> Reader {
+    pub fn new(stream: Stream) -> Reader {
         Reader { stream, buffer: Vec::new() }
     }
 
@@ -133,8 +141,13 @@ impl Reader {
     }
 
     /// The socket.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub fn socket(&self) -> &TcpStream {
+        self.stream.socket()
+    }
+
+    /// Sends bytes. The peer may have gone or refuse while we write; what it answered is what counts.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
     }
 
     /// Reads more bytes.

@@ -12,6 +12,7 @@ pub mod message;
 pub mod observe;
 pub mod proxy;
 pub mod text;
+pub mod tls;
 pub mod upstream;
 
 use std::path::{Path, PathBuf};

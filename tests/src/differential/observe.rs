@@ -11,6 +11,7 @@ use super::bootstrap::{Place, bootstrap};
 use super::case::Case;
 use super::client;
 use super::proxy::{Kind, Proxy};
+use super::tls::Certificates;
 use super::upstream::Running;
 
 /// A loopback address that no other case of this process uses: its free ports cannot be taken meanwhile.
@@ -44,12 +45,14 @@ pub fn observe(case: &Case, kind: &Kind, expected_lines: Option<usize>) -> Resul
     let upstreams: Vec<(String, SocketAddr)> =
         running.iter().map(|(name, upstream)| (name.clone(), upstream.address)).collect();
     let (listener, admin) = free(ip);
-    let place = Place { listener, admin, access_log: &access_log, upstreams: &upstreams };
+    let certificates = case.tls.as_ref().map(|_| Certificates::new());
+    let transport_socket = certificates.as_ref().map(|all| all.transport_socket(folder.path()));
+    let place = Place { listener, admin, access_log: &access_log, transport_socket, upstreams: &upstreams };
     let file = folder.path().join("bootstrap.json");
     std::fs::write(&file, bootstrap(case, &place).to_string()).unwrap();
     let mut proxy = Proxy::start(kind, &file, place.admin)?;
     let mut seen = Map::new();
-    seen.insert("steps".to_owned(), json!(client::play(case, place.listener)));
+    seen.insert("steps".to_owned(), json!(client::play(case, place.listener, certificates.as_ref())));
     if let Some(distribution) = &case.distribution {
         seen.insert("picks".to_owned(), client::count(distribution, place.listener));
     }

@@ -1,6 +1,5 @@
 //! Scripted upstreams: they answer what the case says and write down what they received.
 
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use super::case::{Accept, After, Answer, Upstream};
 use super::message::{End, Framing, Reader, request_framing, trailers_to_json};
 use super::text;
+use super::tls::Stream;
 
 /// A running upstream.
 pub struct Running {
@@ -97,7 +97,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn serve(stream: TcpStream, connection: usize, shared: &Shared) {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.set_nodelay(true).unwrap();
-    let mut reader = Reader::new(stream);
+    let mut reader = Reader::new(Stream::Plain(stream));
     while let Ok(head) = reader.head() {
         let place = {
             let mut records = shared.records.lock().unwrap();
@@ -109,31 +109,31 @@ fn serve(stream: TcpStream, connection: usize, shared: &Shared) {
         let answer = shared.answers.get(number).or(shared.answers.last()).unwrap_or(&default);
         let (send, early, then) = answer.parts(&shared.name);
         if early {
-            write(&reader, &send);
+            reader.send(&send);
         }
         if early && then == After::Reset {
-            reset(reader.stream());
+            reset(reader.socket());
             return;
         }
         if head.get("expect").is_some() && !early && !send.starts_with(b"HTTP/1.1 1") {
-            write(&reader, b"HTTP/1.1 100 Continue\r\n\r\n");
+            reader.send(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         let whole = take_body(&mut reader, request_framing(&head), shared, place);
         if !whole {
             return;
         }
         if !early {
-            write(&reader, &send);
+            reader.send(&send);
         }
         match then {
             After::Keep => {}
             After::Close => return,
             After::Reset => {
-                reset(reader.stream());
+                reset(reader.socket());
                 return;
             }
             After::HalfClose => {
-                let _ = reader.stream().shutdown(std::net::Shutdown::Write);
+                let _ = reader.socket().shutdown(std::net::Shutdown::Write);
             }
             After::Silent => {
                 let _ = reader.to_end();
@@ -155,10 +155,4 @@ fn take_body(reader: &mut Reader, framing: Framing, shared: &Shared, place: usiz
         record.as_object_mut().unwrap().remove("ended");
     }
     end == End::Whole
-}
-
-fn write(reader: &Reader, bytes: &[u8]) {
-    // The proxy may have gone; what it did then is what is compared.
-    let mut stream = reader.stream();
-    let _ = stream.write_all(bytes).and_then(|()| stream.flush());
 }
