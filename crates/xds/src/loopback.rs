@@ -280,6 +280,7 @@ async fn a_stream_that_breaks_the_rules_ends_with_the_reason() {
         assert!(fate(address, vec![no_node.clone()]).await.message().contains("no node"));
         assert!(fate(address, vec![first("", &[])]).await.message().contains("node.id has 0 bytes"));
         assert!(fate(address, vec![first(&"x".repeat(301), &[])]).await.message().contains("301"));
+        assert!(fate(address, vec![first("a\nb", &[])]).await.message().contains("control character"));
         assert!(fate(address, vec![first("a", &["x", "y", "z"])]).await.message().contains("limit of 2"));
         let untyped = DeltaDiscoveryRequest::default();
         assert!(fate(address, vec![first("a", &[]), untyped]).await.message().contains("type_url"));

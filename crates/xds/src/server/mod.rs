@@ -30,7 +30,7 @@ pub struct Limits {
     pub names: usize,
     /// Types per stream.
     pub types: usize,
-    /// Bytes of a node id, and of a type URL.
+    /// Bytes of a node id, of a type URL, and of the name or version of a resource.
     pub id_bytes: usize,
     /// Bytes of a request message.
     pub request_bytes: usize,

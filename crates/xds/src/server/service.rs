@@ -185,6 +185,10 @@ impl<S: Source, I: Into<Request>> Conversation<S, I> {
                 "node.id has {found} bytes; allowed are 1 to {limit}"
             ))));
         }
+        if node.id.contains(char::is_control) {
+            // It stands in logs and on status pages.
+            return Err(Box::new(Status::invalid_argument("node.id contains a control character")));
+        }
         let mut proxy = self.source.open(node, &self.caller).map_err(Box::new)?;
         self.watch.mark_unchanged();
         proxy.refresh();

@@ -122,6 +122,15 @@ impl Session {
         };
         too_many("names in one request", asked.max(dropped), self.limits.names)?;
         too_many("initial_resource_versions", request.known.len(), self.limits.names)?;
+        // Names and versions are kept for as long as the stream lives: a limit on their number alone bounds nothing.
+        let longest = |texts: &mut dyn Iterator<Item = &String>| texts.map(String::len).max().unwrap_or(0);
+        let names = match &request.names {
+            Names::Change { subscribe, .. } => subscribe,
+            Names::Whole(names) => names,
+        };
+        let name = longest(&mut names.iter().chain(request.known.keys()));
+        too_many("bytes of a resource name", name, self.limits.id_bytes)?;
+        too_many("bytes of a version", longest(&mut request.known.values()), self.limits.id_bytes)?;
         if !self.types.contains_key(&order::key(&request.type_url)) {
             too_many("resource types on one stream", self.types.len() + 1, self.limits.types)?;
         }

@@ -383,6 +383,13 @@ fn everything_is_bounded() {
     wide.on_request(ask("b", &[]), Instant::now()).unwrap();
     assert!(refused(&mut wide, ask("c", &[])).contains("types"));
     assert!(refused(&mut session(), ask(&"x".repeat(101), &[])).contains("101"));
+    session().on_request(ask(ROUTE, &[&"x".repeat(100)]), Instant::now()).unwrap();
+    let long = "x".repeat(101);
+    assert!(refused(&mut session(), ask(ROUTE, &[&long])).contains("bytes of a resource name: 101"));
+    let known = BTreeMap::from([("a".to_owned(), long)]);
+    assert!(
+        refused(&mut session(), Request { known, ..ask(ROUTE, &[]) }).contains("bytes of a version: 101")
+    );
     assert_eq!(session().on_request(ask("", &[]), Instant::now()), Err(Violation::NoType));
     let mut talker = Bench::new(Dialect::Delta);
     talker.world.set(ROUTE, &["a=1"]);
