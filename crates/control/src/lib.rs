@@ -3,6 +3,7 @@
 pub mod bounded;
 pub mod ca;
 pub mod csr;
+pub mod encoding;
 pub mod files;
 pub mod metrics;
 pub mod options;

@@ -218,7 +218,7 @@ impl Authority {
         Summary {
             trust_domain: self.trust_domain.clone(),
             certificate: data.join(DIRECTORY).join(CERTIFICATE_FILE),
-            pin: crate::token::encode(&self.pin),
+            pin: crate::encoding::encode(&self.pin),
             not_before: rfc3339(self.not_before),
             not_after: rfc3339(self.not_after),
         }

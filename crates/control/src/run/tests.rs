@@ -90,7 +90,7 @@ fn tokens_and_roots_are_made_without_a_server() {
     let token: crate::token::Token = run(&create).unwrap().parse().unwrap();
     let shown: serde_json::Value =
         serde_json::from_str(&run(&["ca", "show", "-o", "json"]).unwrap()).unwrap();
-    assert_eq!(shown["pin"], crate::token::encode(&token.pin));
+    assert_eq!(shown["pin"], crate::encoding::encode(&token.pin));
     assert!(!shown.to_string().contains("PRIVATE"));
 }
 

@@ -14,6 +14,7 @@ use xds::order::{CLUSTER, ENDPOINT, LISTENER, ROUTE, short_name};
 use xds::resource::Resource;
 use xds::server::{Answer, Caller, Event, Proxy, Source, TypeStatus, Wanted};
 
+use crate::encoding::one_line;
 use crate::peer::PeerIdentity;
 use crate::push::connections::{ConnectionReport, Registration, Rejection, State, TypeReport};
 use crate::push::{Connections, Pusher, Snapshot, XdsMetrics};
@@ -72,7 +73,8 @@ impl Source for AdsSource {
             Ok(proxy) => tracing::info!(node = %proxy.node.id, address, "a proxy connected"),
             Err(status) => {
                 self.metrics.refused.add_one();
-                tracing::warn!(node = ?node.id, address, "a proxy was refused: {}", status.message());
+                let reason = one_line(status.message());
+                tracing::warn!(node = ?node.id, address, "a proxy was refused: {reason}");
             }
         }
         admitted

@@ -7,9 +7,10 @@ use base::Spiffe;
 
 use super::file::{self, Entry};
 use super::store::TokenError;
-use super::text::{ID_BYTES, SECRET_BYTES, Token, encode};
+use super::text::{ID_BYTES, SECRET_BYTES, Token};
 use crate::ca::Authority;
 use crate::ca::authority::sha256;
+use crate::encoding::encode;
 use crate::files;
 
 /// Entries are kept for a day after their end, so that a late user is told "expired" and not "unknown".

@@ -7,7 +7,7 @@ pub mod text;
 
 pub use create::{NewToken, create};
 pub use store::{Grant, TokenError, Tokens};
-pub use text::{Token, encode};
+pub use text::Token;
 
 use std::time::Duration;
 

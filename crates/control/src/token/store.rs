@@ -1,5 +1,5 @@
-//! The tokens that a running `tulled` accepts. New ones are noticed without a restart: an unknown id makes it look
-//! whether the file has changed.
+//! The tokens that a running `tulled` accepts. New ones, and those that were taken out, are noticed without a restart:
+//! every token that is shown makes it look whether the file has changed.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base::{Spiffe, SpiffeError};
 
 use super::file::{self, Entry};
-use super::text::{NotAToken, Token, decode};
+use super::text::{NotAToken, Token};
 use crate::ca::Authority;
 use crate::ca::authority::sha256;
+use crate::encoding::decode;
 use crate::files::FileError;
 use crate::timestamp::{from_unix_seconds, rfc3339};
 
@@ -154,13 +155,9 @@ impl Tokens {
         }
     }
 
-    /// The entry of an id. The file is read again only when it has changed, so guessing ids costs one `stat` each.
+    /// The entry of an id. The file is read again only when it has changed, so a token costs one `stat`.
     fn entry(&self, id: &str) -> Result<Entry, TokenError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let unchanging = known.entries.get(id).filter(|entry| entry.max_uses.is_none());
-        if let Some(entry) = unchanging {
-            return Ok(entry.clone());
-        }
         let metadata = std::fs::metadata(file::path(&self.data)).ok();
         let seen = metadata.map(|file| (file.dev(), file.ino(), file.mtime(), file.mtime_nsec()));
         if seen != known.seen || seen.is_none() {
@@ -211,7 +208,7 @@ mod tests {
         let file = file::path(f.data.path());
         assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         let written = std::fs::read_to_string(&file).unwrap();
-        assert!(!written.contains(&super::super::encode(&token.secret)), "the secret was stored");
+        assert!(!written.contains(&crate::encoding::encode(&token.secret)), "the secret was stored");
         let grant = f.tokens.check(&token.to_string()).unwrap();
         assert_eq!(grant.identity.to_string(), "spiffe://cluster.local/ns/production/sa/payment");
         f.tokens.use_once(&grant.id).unwrap();
@@ -233,11 +230,28 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_is_taken_out_of_the_file_is_good_no_more() {
+        let f = fixture();
+        let first = create(f.data.path(), &wanted(None), &f.authority).unwrap();
+        let second = create(f.data.path(), &wanted(None), &f.authority).unwrap();
+        f.tokens.check(&first.to_string()).unwrap();
+        file::update(f.data.path(), |entries| {
+            entries.retain(|entry| entry.id != first.id);
+            Ok::<_, TokenError>(())
+        })
+        .unwrap();
+        assert!(matches!(f.tokens.check(&first.to_string()), Err(TokenError::Unknown(_))));
+        f.tokens.check(&second.to_string()).unwrap();
+        std::fs::remove_file(file::path(f.data.path())).unwrap();
+        assert!(matches!(f.tokens.check(&second.to_string()), Err(TokenError::Unknown(_))));
+    }
+
+    #[test]
     fn strangers_get_nothing() {
         let f = fixture();
         let token = create(f.data.path(), &wanted(None), &f.authority).unwrap();
         let wrong_secret = Token { secret: [0; 32], ..token.clone() };
-        let wrong_id = Token { id: super::super::encode(&[0; 9]), ..token.clone() };
+        let wrong_id = Token { id: crate::encoding::encode(&[0; 9]), ..token.clone() };
         for bad in [wrong_secret, wrong_id] {
             assert!(matches!(f.tokens.check(&bad.to_string()), Err(TokenError::Unknown(_))));
         }

@@ -4,8 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crate::encoding::{decode, encode};
 
 const PREFIX: &str = "tulle1";
 /// Bytes of a token id.
@@ -29,16 +28,6 @@ pub struct Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a join token: {0}; expected tulle1.ID.SECRET.ROOT as `tulled token create` printed it")]
 pub struct NotAToken(pub &'static str);
-
-/// Base64url without padding.
-pub fn encode(bytes: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// Reads [`encode`]'s output of exactly `N` bytes.
-pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
-}
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
