@@ -13,10 +13,10 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::bounded::Bounded;
 use crate::ca::{Authority, SignError};
+use crate::encoding::one_line;
 use crate::metrics::CertificateMetrics;
 use crate::peer::PeerIdentity;
 use crate::rate::Limiter;
-
 use crate::timestamp::rfc3339;
 use crate::token::{TokenError, Tokens};
 
@@ -80,18 +80,20 @@ impl CertificateService {
             .get::<PeerIdentity>()
             .ok_or_else(|| Status::internal("the connection's peer is not known"))?;
         let address = peer.address.ip();
-        if !self.failures.has_room(address) {
-            return Err(Status::resource_exhausted(format!(
-                "too many refused certificate requests from {address}; wait some seconds"
-            )));
-        }
-        let answer =
-            self.authenticate(request, peer).and_then(|caller| self.certify(request.get_ref(), &caller));
-        if let Err(status) = &answer {
-            if !matches!(status.code(), Code::Internal | Code::ResourceExhausted | Code::FailedPrecondition) {
-                self.failures.take(address);
+        let answer = match self.authenticate(request, peer) {
+            Ok(caller) => self.certify(request.get_ref(), &caller),
+            // Only failures are limited: an address is shared by all workloads of a machine, and a good token or
+            // certificate must not be locked out by a neighbour's bad ones.
+            Err(status) if status.code() != Code::Internal && !self.failures.take(address) => {
+                return Err(Status::resource_exhausted(format!(
+                    "too many refused certificate requests from {address}; wait some seconds"
+                )));
             }
-            tracing::warn!(peer = %peer.address, "certificate request refused: {}", status.message());
+            Err(status) => Err(status),
+        };
+        if let Err(status) = &answer {
+            let reason = one_line(status.message());
+            tracing::warn!(peer = %peer.address, "certificate request refused: {reason}");
         }
         answer
     }

@@ -29,17 +29,8 @@ impl<K: Eq + Hash> Limiter<K> {
         Limiter { clock, burst: f64::from(burst), per_second, buckets: Mutex::default() }
     }
 
-    /// Whether the key has anything left. Takes nothing.
-    pub fn has_room(&self, key: K) -> bool {
-        self.charge(key, 0.0)
-    }
-
     /// Takes one from the key's bucket; `false` when it is empty.
     pub fn take(&self, key: K) -> bool {
-        self.charge(key, 1.0)
-    }
-
-    fn charge(&self, key: K, cost: f64) -> bool {
         let now = self.clock.now();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MOST_KEYS && !buckets.contains_key(&key) {
@@ -52,7 +43,7 @@ impl<K: Eq + Hash> Limiter<K> {
         if bucket.left < 1.0 {
             return false;
         }
-        bucket.left -= cost;
+        bucket.left -= 1.0;
         true
     }
 }
@@ -73,8 +64,7 @@ mod tests {
     fn each_key_has_its_own_bucket_and_it_refills() {
         let clock = TestClock::new();
         let limiter = Limiter::new(clock.clone(), 2, 0.5);
-        assert!(limiter.take("a") && limiter.has_room("a") && limiter.take("a"));
-        assert!(!limiter.take("a") && !limiter.has_room("a"));
+        assert!(limiter.take("a") && limiter.take("a") && !limiter.take("a"));
         assert!(limiter.take("b"));
         clock.advance(Duration::from_secs(2));
         assert!(limiter.take("a") && !limiter.take("a"));

@@ -169,7 +169,18 @@ fn guessing_is_slowed_down_for_its_address() {
     for _ in 0..FAILURES_BURST {
         refused(f.ask(Call::default()), Code::Unauthenticated, &[]);
     }
-    refused(f.ask(Call::with_token(&f.token(None))), Code::ResourceExhausted, &["127.0.0.1"]);
+    refused(f.ask(Call::default()), Code::ResourceExhausted, &["127.0.0.1"]);
     f.clock.advance(Duration::from_secs(2));
+    refused(f.ask(Call::default()), Code::Unauthenticated, &[]);
+}
+
+#[test]
+fn a_guesser_locks_nobody_out_who_shares_its_address() {
+    let f = fixture();
+    for _ in 0..=FAILURES_BURST {
+        assert!(f.ask(Call::default()).is_err());
+    }
     f.ask(Call::with_token(&f.token(None))).unwrap();
+    let not_after = f.clock.now() + Duration::from_secs(60);
+    f.ask(Call { certificate: Some((PAYMENT, not_after)), ..Call::default() }).unwrap();
 }
