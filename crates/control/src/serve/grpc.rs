@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use runtime::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 use tower::ServiceExt;
@@ -39,6 +40,9 @@ pub struct Limits {
     pub handshake: Duration,
     /// A caller without a certificate comes for one CSR; it has no reason to stay: 30 s.
     pub unauthenticated: Duration,
+    /// How often the clock is asked whether a certificate has ended; a timer alone does not notice that a machine
+    /// slept or that its clock was set: 30 s.
+    pub clock_check: Duration,
     /// What open streams get after the connection has been told to end: 5 s.
     pub parting: Duration,
 }
@@ -46,7 +50,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Limits { handshake: seconds(5), unauthenticated: seconds(30), parting: seconds(5) }
+        Limits {
+            handshake: seconds(5),
+            unauthenticated: seconds(30),
+            clock_check: seconds(30),
+            parting: seconds(5),
+        }
     }
 }
 
@@ -142,7 +151,11 @@ impl GrpcPort {
     async fn life(&self, peer: &PeerIdentity) -> String {
         match (&peer.spiffe, peer.not_after) {
             (Some(spiffe), Some(not_after)) => {
-                tokio::time::sleep(not_after.duration_since(self.clock.now()).unwrap_or_default()).await;
+                let left = || not_after.duration_since(self.clock.now()).unwrap_or_default();
+                let end = Instant::now() + left();
+                while !left().is_zero() && Instant::now() < end {
+                    tokio::time::sleep_until(end.min(Instant::now() + self.limits.clock_check)).await;
+                }
                 format!("the certificate of \"{spiffe}\" expired at {}", rfc3339(not_after))
             }
             _ if peer.tls => {

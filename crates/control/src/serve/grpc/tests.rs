@@ -132,6 +132,18 @@ async fn a_connection_ends_when_its_certificate_ends() {
 }
 
 #[tokio::test]
+async fn a_connection_ends_also_when_the_clock_has_jumped_past_its_certificate() {
+    let quick = Duration::from_millis(20);
+    let server = serve(Limits { parting: quick, clock_check: quick, ..Limits::default() }).await;
+    let connection = open_until_closed(&server, Some(leaf(&server.authority, None)));
+    let mut connection = std::pin::pin!(connection);
+    // The twin: as long as the certificate is good the connection stays.
+    assert!(tokio::time::timeout(Duration::from_millis(200), connection.as_mut()).await.is_err());
+    server.clock.advance(Duration::from_secs(25 * 3600));
+    assert!(connection.await);
+}
+
+#[tokio::test]
 async fn who_shows_no_certificate_does_not_stay() {
     let limits = Limits {
         unauthenticated: Duration::from_millis(50),
