@@ -3,7 +3,7 @@
 //! One thread looks at it: at once after a hint from the file system, and every two seconds anyway. What cannot be
 //! looked at stays as it was last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,6 +91,10 @@ pub struct Directory {
     seen: BTreeMap<PathBuf, Seen>,
     root: Root,
     said: Vec<Reported>,
+    /// What was in the way at the last look.
+    obstacles: Vec<Obstacle>,
+    /// What was deleted while nobody looked has been forgotten.
+    tidied: bool,
 }
 
 #[derive(Debug)]
@@ -138,7 +142,16 @@ impl Directory {
     pub fn new(settings: Settings) -> Directory {
         let reconciler = Reconciler::new(&settings.trust_domain);
         let memory = Memory::new(settings.memory.clone());
-        Directory { settings, reconciler, memory, seen: BTreeMap::new(), root: Root::New, said: Vec::new() }
+        Directory {
+            settings,
+            reconciler,
+            memory,
+            seen: BTreeMap::new(),
+            root: Root::New,
+            said: Vec::new(),
+            obstacles: Vec::new(),
+            tidied: false,
+        }
     }
 
     /// Looks at the directory once. `now` tells fresh files from settled ones.
@@ -147,15 +160,20 @@ impl Directory {
         let mut look = Look::default();
         if self.accept_root(&mut scan, &mut look) {
             look.whole = true;
-            if self.seen.is_empty() && scan.obstacles.is_empty() {
+            if !self.tidied && scan.obstacles.is_empty() {
                 self.memory.retain(|path| scan.files.contains_key(path));
+                self.tidied = true;
             }
             self.take(&scan, now, &mut look);
         }
         let changes = self.reconciler.settle();
+        if !self.reconciler.take_news() && scan.obstacles == self.obstacles {
+            return look;
+        }
         let mut problems: Vec<Reported> =
             scan.obstacles.iter().map(|obstacle| self.report(obstacle)).collect();
         problems.extend(self.reconciler.problems());
+        self.obstacles = scan.obstacles;
         if !changes.is_empty() || problems != self.said {
             self.said.clone_from(&problems);
             look.update = Some(Update { changes, problems });
@@ -198,7 +216,8 @@ impl Directory {
     }
 
     fn take(&mut self, scan: &Scan, now: SystemTime, look: &mut Look) {
-        let hidden = |path: &Path| scan.obstacles.iter().any(|obstacle| path.starts_with(&obstacle.path));
+        let obstacles: BTreeSet<&Path> = scan.obstacles.iter().map(|obstacle| &*obstacle.path).collect();
+        let hidden = |path: &Path| path.ancestors().any(|above| obstacles.contains(above));
         let gone: Vec<PathBuf> = self
             .seen
             .keys()
@@ -251,7 +270,9 @@ impl Directory {
     }
 
     fn refuse(&mut self, path: &Path, fingerprint: Fingerprint, problem: Problem) {
-        let new = self.seen.insert(path.to_owned(), Seen { fingerprint, hash: None, fresh: false }).is_none();
+        // Fresh, so that it is tried again at the next look: what was in the way (no file descriptor left, a disk that
+        // stalls) may be gone although the file is the same.
+        let new = self.seen.insert(path.to_owned(), Seen { fingerprint, hash: None, fresh: true }).is_none();
         if new {
             self.recall(path, &problem.file.clone());
         }

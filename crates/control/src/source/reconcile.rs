@@ -5,6 +5,7 @@
 //! the one that was there first keeps it; at the start, the first by path.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Reconciler {
     duplicates: BTreeMap<Key, Vec<Reported>>,
     touched: BTreeSet<Key>,
     mesh: MeshState,
+    /// Something was read or is gone since [`Reconciler::take_news`].
+    news: bool,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +63,7 @@ impl Reconciler {
             duplicates: BTreeMap::new(),
             touched: BTreeSet::new(),
             mesh,
+            news: true,
         }
     }
 
@@ -102,6 +106,7 @@ impl Reconciler {
 
     /// A file is gone, and its resources with it.
     pub fn gone(&mut self, path: &Path) {
+        self.news = true;
         if let Some(state) = self.files.remove(path) {
             for key in state.good.keys() {
                 self.release(key, path);
@@ -111,6 +116,7 @@ impl Reconciler {
     }
 
     fn replace(&mut self, path: &Path, old: BTreeMap<Key, Object>, state: FileState) {
+        self.news = true;
         for key in old.keys().filter(|key| !state.good.contains_key(*key)) {
             self.release(key, path);
         }
@@ -133,6 +139,7 @@ impl Reconciler {
 
     /// The mesh's settings were read; `None`: they are refused.
     pub fn mesh(&mut self, read: Option<MeshConfig>, problems: Vec<Problem>) {
+        self.news = true;
         let kept = if self.mesh.given { Effect::LastGood } else { Effect::Nothing };
         let report = |problem: Problem| Reported { effect: problem.is_error().then_some(kept), problem };
         let file = problems.first().map(|problem| problem.file.clone());
@@ -161,6 +168,7 @@ impl Reconciler {
 
     /// The file of the mesh's settings is gone: the defaults hold.
     pub fn mesh_gone(&mut self) {
+        self.news = true;
         self.mesh.problems.clear();
         self.mesh.given = false;
         self.set_mesh(default_mesh(&self.mesh.trust_domain));
@@ -214,6 +222,11 @@ impl Reconciler {
         }
     }
 
+    /// Whether anything was read or is gone since the last call, so that [`Reconciler::problems`] may differ.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
     /// Everything there is to say now, by file.
     pub fn problems(&self) -> Vec<Reported> {
         let of_files = self.files.values().flat_map(|state| &state.problems);
@@ -222,7 +235,9 @@ impl Reconciler {
 
     /// Whether any file below (or at) `path` gave something that serves.
     pub fn has_good_below(&self, path: &Path) -> bool {
-        self.files.iter().any(|(file, state)| file.starts_with(path) && !state.good.is_empty())
+        // Paths are ordered by component, so what lies below one follows it without a gap.
+        let from = self.files.range::<Path, _>((Bound::Included(path), Bound::Unbounded));
+        from.take_while(|(file, _)| file.starts_with(path)).any(|(_, state)| !state.good.is_empty())
     }
 
     /// The files that are known, the mesh's settings apart.

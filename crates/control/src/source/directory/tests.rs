@@ -239,6 +239,38 @@ fn a_restart_remembers_what_a_broken_file_gave() {
     assert_eq!(f.look().0, ["apply Service/production/b"]);
 }
 
+#[test]
+fn what_could_not_be_read_is_tried_again() {
+    let mut f = fixture();
+    // A regular file whose reading fails.
+    symlink("/proc/self/mem", f.path("production/a.yaml")).unwrap();
+    let (_, said) = f.look();
+    assert!(said.len() == 1 && said[0].contains("cannot be read"), "{said:?}");
+    // Its fingerprint alone does not tell that it can be read now: the error may have been "too many open files".
+    assert!(f.directory.seen.values().all(|seen| seen.fresh), "{:?}", f.directory.seen);
+}
+
+#[test]
+fn what_was_deleted_while_nobody_looked_is_forgotten_although_something_is_in_the_way() {
+    let mut f = fixture();
+    f.directory.settings.memory = Some(f.base.path().join("last-good"));
+    let restart = |f: &mut Fixture| f.directory = Directory::new(f.directory.settings.clone());
+    restart(&mut f);
+    f.write("production/a.yaml", &service("a", 80));
+    f.write("production/b.yaml", &service("b", 80));
+    f.look();
+    fs::remove_file(f.path("production/a.yaml")).unwrap();
+    symlink("nowhere", f.path("production/c.yaml")).unwrap();
+    restart(&mut f);
+    f.look();
+    fs::remove_file(f.path("production/c.yaml")).unwrap();
+    f.look();
+    f.write("production/a.yaml", &service("a", 80).replace("port:", "prt:"));
+    let (changes, said) = f.look();
+    assert!(changes.is_empty(), "a deleted version serves again: {changes:?}");
+    assert!(said.len() == 1 && said[0].contains("there is no good version yet"), "{said:?}");
+}
+
 #[derive(Default)]
 struct Recorder {
     updates: Mutex<Vec<Update>>,

@@ -69,6 +69,23 @@ fn a_broken_document_keeps_every_resource_of_its_file() {
 }
 
 #[test]
+fn what_lies_below_a_path_is_told_from_what_only_begins_like_it() {
+    let mut reconciler = Reconciler::new("cluster.local");
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {ports: [{name: http, port: 80}]}\n";
+    let bad = "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {prts: []}\n";
+    for (path, text) in
+        [("a/b/bad.yaml", bad), ("a/c.yaml", bad), ("a/c/d/good.yaml", service), ("a-b/x.yaml", bad)]
+    {
+        reconciler.parsed(Path::new(path), api::parse(path, text.as_bytes(), "production"));
+    }
+    let good = ["", "a", "a/c", "a/c/d", "a/c/d/good.yaml"];
+    let none = ["a/b", "a/c.yaml", "a-b", "a/c/d/good.yaml/x", "a/c/e", "b"];
+    assert!(good.iter().all(|path| reconciler.has_good_below(Path::new(path))));
+    assert!(!none.iter().any(|path| reconciler.has_good_below(Path::new(path))));
+}
+
+#[test]
 fn a_refused_resource_keeps_its_last_good_version_and_the_others_go_on() {
     let mut mesh = Mesh::new();
     mesh.file(A, &(service("one", 80) + &service("two", 80) + &service("three", 80)));
