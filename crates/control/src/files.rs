@@ -144,14 +144,35 @@ fn read_open(path: &Path, file: File, limit: u64) -> Result<Vec<u8>, FileError> 
 /// # Errors
 /// The disk is full, the directory is missing or not writable, and the like. The old file is then untouched.
 pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    replace(path, bytes, access, File::sync_all)?;
+    sync_directory(parent(path)?)
+}
+
+/// Like [`write`], but a power cut may leave a part or nothing: for what can tell by itself whether it is whole.
+///
+/// # Errors
+/// Those of [`write`].
+pub fn write_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    replace(path, bytes, access, |_| Ok(()))
+}
+
+fn replace(
+    path: &Path,
+    bytes: &[u8],
+    access: Access,
+    sync: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<(), FileError> {
     let fail = |error: io::Error| FileError::new(path, format!("cannot be written: {error}"));
-    let directory = path.parent().ok_or_else(|| FileError::new(path, "has no parent directory"))?;
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(fail)?;
+    let mut file = tempfile::NamedTempFile::new_in(parent(path)?).map_err(fail)?;
     file.as_file().set_permissions(fs::Permissions::from_mode(access.mode())).map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
-    file.as_file().sync_all().map_err(fail)?;
+    sync(file.as_file()).map_err(fail)?;
     file.persist(path).map_err(|error| fail(error.error))?;
-    sync_directory(directory)
+    Ok(())
+}
+
+fn parent(path: &Path) -> Result<&Path, FileError> {
+    path.parent().ok_or_else(|| FileError::new(path, "has no parent directory"))
 }
 
 /// Makes renames within a directory durable.
