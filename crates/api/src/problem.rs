@@ -31,7 +31,7 @@ impl fmt::Display for Level {
 }
 
 /// One problem and its place. Kind, namespace and name are empty while they are not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// How bad it is.
     pub level: Level,

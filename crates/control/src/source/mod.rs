@@ -21,7 +21,7 @@ pub struct Update {
 }
 
 /// A problem, and what its victim does meanwhile.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reported {
     /// The problem.
     pub problem: Problem,
@@ -30,7 +30,7 @@ pub struct Reported {
 }
 
 /// What serves in the place of a refused resource or file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Its last good version.
     LastGood,
