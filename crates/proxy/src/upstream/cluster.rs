@@ -200,33 +200,38 @@ impl Cluster {
         for locality in self.assignment.iter().flat_map(|assignment| assignment.localities.iter()) {
             for endpoint in &locality.endpoints {
                 for address in addresses(&endpoint.address, resolved) {
-                    hosts.push((
-                        locality.priority,
-                        self.host(known.get(&address).copied(), endpoint, address),
-                    ));
+                    let host = self.host(known.get(&address).copied(), endpoint, address);
+                    hosts.extend(host.map(|host| (locality.priority, host)));
                 }
             }
         }
         self.hosts.store(Arc::new(HostSet::new(hosts)));
     }
 
-    fn host(&self, known: Option<&Arc<Host>>, endpoint: &Arc<Endpoint>, address: HostAddress) -> Arc<Host> {
+    /// A host of the cluster. `None`, and no host, where its transport socket was not built: never plaintext instead.
+    fn host(
+        &self,
+        known: Option<&Arc<Host>>,
+        endpoint: &Arc<Endpoint>,
+        address: HostAddress,
+    ) -> Option<Arc<Host>> {
         let socket = self.config.transport_socket_for(&endpoint.transport_labels);
+        let transport = self.transport(socket)?;
         // Connections made with another transport socket (other SANs, other SNI) must not be reused.
         let same = known.filter(|known| known.socket == *socket);
         if let Some(known) = same
             && known.endpoint == *endpoint
-            && self.transport(socket).is_some_and(|transport| Arc::ptr_eq(&transport, &known.transport))
+            && Arc::ptr_eq(&transport, &known.transport)
         {
-            return known.clone();
+            return Some(known.clone());
         }
         let registry = &self.environment.registry;
         let workload = peer_metadata::from_endpoint(&endpoint.workload);
-        Arc::new(Host {
+        Some(Arc::new(Host {
             address_text: address.to_string().into(),
             address,
             endpoint: endpoint.clone(),
-            transport: self.transport(socket).unwrap_or_else(|| Arc::new(Transport::Plain)),
+            transport,
             socket: socket.clone(),
             workload: workload.map_or_else(
                 || registry.workloads.unknown(),
@@ -236,7 +241,7 @@ impl Cluster {
                 || Arc::new(HostRuntime::new(self.environment.id())),
                 |known| known.runtime.clone(),
             ),
-        })
+        }))
     }
 
     fn transport(&self, socket: &TransportSocket) -> Option<Arc<Transport>> {
