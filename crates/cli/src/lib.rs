@@ -1,4 +1,4 @@
-//! The user's commands: `demo`, `echo`, `translate`, `token`, `ca`.
+//! The user's commands: `demo`, `echo`, `translate`, `cert`, `token`, `ca`.
 //!
 //! Never imports `control` or `proxy`: it starts their binaries, talks to them over HTTP, and uses the pure rooms offline.
 
@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod bootstrap;
+pub mod cert;
 pub mod client;
 pub mod demo;
 pub mod directory;
@@ -33,6 +34,8 @@ enum Command {
     Echo(echo::EchoArguments),
     /// Print the xDS that a workload would get from a directory of YAML, without a control plane
     Translate(translate::TranslateArguments),
+    /// The certificates of a workload without `tulle-proxy`: files for programs, SDS for Envoy
+    Cert(cert::CertArguments),
     /// Join tokens: `tulle token create --data DIR --namespace N --service-account A`
     #[command(disable_help_flag = true)]
     Token(Passed),
@@ -57,6 +60,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Echo(arguments) => echo::run(arguments),
         Command::Translate(arguments) => translate::run(&arguments),
+        Command::Cert(arguments) => cert::run(arguments),
         Command::Token(passed) => siblings::hand_over("tulled", "token", &passed.words),
         Command::Ca(passed) => siblings::hand_over("tulled", "ca", &passed.words),
     }

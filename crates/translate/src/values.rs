@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use protos::envoy::envoy::config::core::v3::{
-    Address, AggregatedConfigSource, ApiVersion, ConfigSource, Metadata, SocketAddress, address,
-    config_source, socket_address,
+    Address, AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, GrpcService, Metadata,
+    SocketAddress, address, api_config_source, config_source, grpc_service, socket_address,
 };
 use protos::envoy::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
 use protos::envoy::google::protobuf::{
@@ -80,6 +80,31 @@ pub fn ads(tulle: bool) -> ConfigSource {
         initial_fetch_timeout: (!tulle).then(Duration::default),
         resource_api_version: ApiVersion::V3 as i32,
         config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..Default::default()
+    }
+}
+
+/// "Ask the secret server beside you", which is a cluster of the proxy's own bootstrap: no private key travels on the
+/// stream that this came from.
+pub fn secret_server(cluster: &str) -> ConfigSource {
+    let service = GrpcService {
+        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc_service::EnvoyGrpc {
+            cluster_name: cluster.to_owned(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let source = ApiConfigSource {
+        api_type: api_config_source::ApiType::Grpc as i32,
+        transport_api_version: ApiVersion::V3 as i32,
+        grpc_services: vec![service],
+        set_node_on_first_message_only: true,
+        ..Default::default()
+    };
+    ConfigSource {
+        initial_fetch_timeout: Some(Duration::default()),
+        resource_api_version: ApiVersion::V3 as i32,
+        config_source_specifier: Some(config_source::ConfigSourceSpecifier::ApiConfigSource(source)),
         ..Default::default()
     }
 }

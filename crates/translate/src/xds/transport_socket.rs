@@ -20,6 +20,8 @@ use protos::envoy::envoy::r#type::matcher::v3::StringMatcher;
 use crate::scope::Scope;
 use crate::values;
 
+/// The cluster of an Envoy's bootstrap where it gets its secrets, as in Istio's.
+const SECRET_SERVER: &str = "sds-grpc";
 /// Protocols that a sidecar accepts from its peers.
 const SERVER_ALPN: [&str; 1] = ["http/1.1"];
 /// Protocols that a sidecar offers to a peer in the mesh: Istio's names first.
@@ -185,10 +187,9 @@ fn parameters(mesh: &MeshConfig) -> TlsParameters {
 
 /// The workload's own certificate, and peers whose URI is one of `names` under the mesh's roots.
 fn mesh_context(scope: &Scope<'_>, names: Vec<StringMatcher>, alpn: &[&str]) -> CommonTlsContext {
-    let secret = |name: &str| SdsSecretConfig {
-        name: name.to_owned(),
-        sds_config: Some(values::ads(scope.is_tulle())),
-    };
+    // `tulle-proxy` answers these names itself.
+    let source = if scope.is_tulle() { values::ads(true) } else { values::secret_server(SECRET_SERVER) };
+    let secret = |name: &str| SdsSecretConfig { name: name.to_owned(), sds_config: Some(source.clone()) };
     let matchers = names.into_iter().map(|matcher| SubjectAltNameMatcher {
         san_type: SanType::Uri as i32,
         matcher: Some(matcher),
