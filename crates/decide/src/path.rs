@@ -120,7 +120,8 @@ fn normalize(path: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
     let mut segments = decoded[1..].split(|byte| *byte == b'/').peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
-        match segment {
+        // Servers that take parameters off a segment resolve `..;x` as `..`.
+        match segment.split(|byte| *byte == b';').next().unwrap_or_default() {
             b"." => {}
             b".." => {
                 let parent = out.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
@@ -220,6 +221,13 @@ mod tests {
             ("/a/..?b=/../c", "/?b=/../c"),
             ("//a", "//a"),
             ("/a//../b", "/a/b"),
+            ("/a/..;/admin", "/admin"),
+            ("/a/..;x=y/admin", "/admin"),
+            ("/a/%2e%2e;x/admin", "/admin"),
+            ("/a/.;/b", "/a/b"),
+            ("/a/..;", "/"),
+            ("/a;v=1/../b", "/b"),
+            ("/a/b;x=..", "/a/b;x=.."),
             ("*", "*"),
             ("/a?%2e", "/a?%2e"),
         ] {
@@ -251,7 +259,7 @@ mod tests {
     fn is_idempotent_and_borrows_what_is_canonical() {
         assert!(matches!(canonical_path(b"/a/b?c", ALL), Canonical::Forward(Cow::Borrowed(_))));
         // Every text of up to five pieces of what a path can be made of.
-        let pieces = ["/", ".", "..", "%2e", "%2F", "\\", "a", "%41", "//"];
+        let pieces = ["/", ".", "..", "%2e", "%2F", "\\", "a", "%41", "//", ";"];
         let mut texts = vec![String::from("/")];
         for _ in 0..5 {
             let longer: Vec<String> = texts
@@ -262,7 +270,7 @@ mod tests {
                 let once = forward(text, ALL);
                 assert_eq!(forward(&once, ALL), once, "{text}");
                 assert!(
-                    !once.split('/').any(|segment| segment == ".." || segment == "."),
+                    !once.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | ".."))),
                     "{text} became {once}"
                 );
             }
