@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Envoy's default of `idle_timeout`.
 const IDLE: Duration = Duration::from_secs(3600);
+/// Envoy's default limit of a response's headers, in KiB.
+const RESPONSE_HEADERS_KB: u32 = 80;
 /// Most headers that may be configured.
 const MAX_HEADERS: u32 = 10_000;
 
@@ -60,8 +62,6 @@ pub fn read_common_options(
         } else {
             report!(cx, "acts on the upstream side only"; max_response_headers_kb);
             report!(cx, "connections are not limited in time yet"; max_connection_duration);
-            report!(cx, "connections are not limited in requests yet"; max_requests_per_connection);
-            refuse!(cx, "only ALLOW is supported yet: such headers would pass"; headers_with_underscores_action);
         }
         let count = number(max_headers_count).unwrap_or(100);
         if count == 0 || count > MAX_HEADERS {
@@ -76,7 +76,7 @@ pub fn read_common_options(
             max_response_headers_bytes: read_kilobytes(
                 cx,
                 "max_response_headers_kb",
-                number(max_response_headers_kb),
+                Some(number(max_response_headers_kb).unwrap_or(RESPONSE_HEADERS_KB)),
             )?,
             max_stream_duration: cx.limit("max_stream_duration", max_stream_duration, None)?,
             headers_with_underscores,
@@ -221,6 +221,7 @@ mod tests {
     fn defaults_are_envoys() {
         let read = Context::read(|cx| read_common_options(cx, &None, false)).unwrap();
         assert_eq!((read.value.idle_timeout, read.value.max_headers_count), (Some(IDLE), 100));
+        assert_eq!(read.value.max_response_headers_bytes, 80 * 1024);
         assert!(read.notes.is_empty());
         assert!(
             Context::read(|cx| read_http1_options(cx, "x", None, false)).unwrap().value.allow_absolute_url
