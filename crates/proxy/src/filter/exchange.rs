@@ -67,11 +67,24 @@ impl Exchange {
             Version::Http11 => "HTTP/1.1",
             Version::Http2 => "HTTP/2",
         };
-        let mut record = RequestRecord::new(SystemTime::now(), Instant::now(), protocol);
+        let mut exchange = Self::begin(worker, connection, protocol);
         // Method, target and the blanks, version and line ends of the first line.
-        record.request_head_bytes =
+        exchange.record.request_head_bytes =
             (head.method.as_str().len() + head.target.len() + 12 + head.headers.byte_size()) as u64;
-        let grpc = head.headers.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        if head.headers.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+            exchange.protocol = Protocol::Grpc(None);
+        }
+        exchange.authority = head.authority.clone();
+        exchange
+    }
+
+    /// A request whose head was refused: nothing that it says is known.
+    pub fn of_refused(worker: &Rc<Worker>, connection: &Rc<ConnectionState>) -> Self {
+        Self::begin(worker, connection, "HTTP/1.1")
+    }
+
+    fn begin(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, protocol: &'static str) -> Self {
+        let record = RequestRecord::new(SystemTime::now(), Instant::now(), protocol);
         connection.cells.requests.increment();
         Self {
             worker: worker.clone(),
@@ -79,9 +92,9 @@ impl Exchange {
             record,
             progress: Rc::default(),
             client: Client { address: connection.facts.remote, from_outside: false },
-            authority: head.authority.clone(),
+            authority: Bytes::new(),
             request_id: None,
-            protocol: if grpc { Protocol::Grpc(None) } else { Protocol::Http },
+            protocol: Protocol::Http,
             cluster: None,
             upstream: None,
             told_by_caller: false,

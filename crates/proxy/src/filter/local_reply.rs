@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use base::{Blame, Reason};
 use bytes::Bytes;
 
-use crate::http::{Body, BodyLength, ResponseHead};
+use crate::http::{Body, BodyLength, Headers, Refusal, ResponseHead};
+use crate::route::canonical::NotCanonical;
 use crate::telemetry::ResponseFlags;
 use crate::upstream::CallFailure;
 
@@ -22,20 +23,45 @@ pub struct LocalReply {
     pub flags: ResponseFlags,
     /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub transport_failure: Cow<'static, str>,
-    /// `location` of a redirect.
-    pub location: Option<Bytes>,
+    /// Fields of the answer, without `content-length`.
+    pub headers: Headers,
+    /// The connection ends after the answer.
+    pub close: bool,
 }
+
+/// Details of an answer to a path that is not served as it was sent.
+const NOT_CANONICAL: &str = "path_normalization_failed";
 
 impl LocalReply {
     /// An answer without flags.
     pub fn new(status: u16, body: impl Into<Bytes>, details: impl Into<Cow<'static, str>>) -> Self {
+        let body = body.into();
+        let mut headers = Headers::new();
+        if !body.is_empty() {
+            headers.append("content-type", "text/plain");
+        }
         Self {
             status,
-            body: body.into(),
+            body,
             details: details.into(),
             flags: ResponseFlags::NONE,
             transport_failure: Cow::Borrowed(""),
-            location: None,
+            headers,
+            close: false,
+        }
+    }
+
+    /// To a head that was refused; the codec closes the connection.
+    pub fn of_refusal(refusal: Refusal) -> Self {
+        let reply = Self::new(refusal.status(), refusal.to_string(), refusal.details());
+        if refusal.breaks_protocol() { reply.flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) } else { reply }
+    }
+
+    /// To a path that is not served as it was sent.
+    pub fn not_canonical(not: NotCanonical) -> Self {
+        match not {
+            NotCanonical::Redirect(location) => Self::redirect(307, location, NOT_CANONICAL),
+            NotCanonical::Refused => Self { close: true, ..Self::new(400, "", NOT_CANONICAL) },
         }
     }
 
@@ -69,7 +95,9 @@ impl LocalReply {
 
     /// A redirect to `location`.
     pub fn redirect(status: u16, location: impl Into<Bytes>, details: &'static str) -> Self {
-        Self { location: Some(location.into()), ..Self::new(status, "", details) }
+        let mut reply = Self::new(status, "", details);
+        reply.headers.append("location", location);
+        reply
     }
 
     /// A call that got no response; `retried`: more than one host was tried.
@@ -102,7 +130,12 @@ impl LocalReply {
                 reply.flags = ResponseFlags::of(*reason);
                 reply
             }
-            // The client's own body broke off: whatever is said here, it hardly arrives.
+            // The client's own body broke a rule, or broke off: then whatever is said here, it hardly arrives.
+            CallFailure::Send { reason: Reason::BadRequest, .. } => Self {
+                close: true,
+                ..Self::new(400, "Bad Request", "http1.codec_error")
+                    .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
+            },
             CallFailure::Send { reason, .. } => {
                 Self::new(400, "", "downstream_request_body_error").flag(ResponseFlags::of(*reason))
             }
@@ -111,12 +144,10 @@ impl LocalReply {
 
     fn upstream_reset(status: u16, cause: &'static str, transport: Option<String>, retried: bool) -> Self {
         let latest = if retried { "retried and the latest reset reason" } else { "reset reason" };
-        let mut body =
-            format!("upstream connect error or disconnect/reset before headers. {latest}: {cause}");
+        // Why the transport failed stands in the log only, as in Envoy: it is not the client's business.
+        let body = format!("upstream connect error or disconnect/reset before headers. {latest}: {cause}");
         let mut details = cause.to_owned();
         if let Some(transport) = &transport {
-            body.push_str(", transport failure reason: ");
-            body.push_str(transport);
             details.push('|');
             details.push_str(transport);
         }
@@ -133,15 +164,15 @@ impl LocalReply {
         let length =
             if self.body.is_empty() { BodyLength::None } else { BodyLength::Known(self.body.len() as u64) };
         let mut head = ResponseHead::new(self.status, length);
+        head.headers = self.headers;
         if !self.body.is_empty() {
             if bodyless {
                 head.length = BodyLength::None;
             }
-            head.headers.append("content-length", self.body.len().to_string());
-            head.headers.append("content-type", "text/plain");
+            head.headers.set("content-length", self.body.len().to_string());
         }
-        if let Some(location) = self.location {
-            head.headers.append("location", location);
+        if self.close {
+            head.headers.set("connection", "close");
         }
         let body = if bodyless { Body::empty() } else { Body::full(self.body) };
         (head, body)
@@ -168,8 +199,7 @@ mod tests {
             (reply.status, &reply.body[..], &*reply.details, reply.flags.to_string()),
             (
                 503,
-                &b"upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, \
-                   transport failure reason: delayed connect error: Connection refused"[..],
+                &b"upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"[..],
                 "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}",
                 "UF".to_owned(),
             )

@@ -18,7 +18,7 @@ use super::response_headers::{self, Completion};
 use super::router::{Response, Routed};
 use super::worker::Worker;
 use super::{client_certificate, forwarded};
-use crate::http::{Body, Handler, Informational, LocalBoxFuture, RequestHead, ResponseHead};
+use crate::http::{Body, Handler, Informational, LocalBoxFuture, Refusal, RequestHead, ResponseHead};
 use crate::route::{Picked, Routing, canonical, rewrite};
 use crate::telemetry::request_id::{self, RequestIdRules};
 
@@ -46,7 +46,7 @@ impl ConnectionManager {
         let outcome = self.answer(&mut head, body, &informational, &mut exchange).await;
         match outcome {
             Ok(response) => self.respond(response, exchange),
-            Err(reply) => self.reply(*reply, &head, bodyless, exchange),
+            Err(reply) => self.reply(*reply, Some(&head), bodyless, exchange),
         }
     }
 
@@ -67,7 +67,7 @@ impl ConnectionManager {
             }
         }
         let body = CountedBody::wrap(body, &exchange.progress);
-        let routed = Routed { routing: &routing, picked, informational };
+        let routed = Routed { picked, informational };
         self.connection.chain.router.run(head, body, routed, exchange).await
     }
 
@@ -94,13 +94,14 @@ impl ConnectionManager {
             generate: config.generate_request_id,
             preserve_external: config.preserve_external_request_id,
         };
-        if rules.wants_new(head.headers.contains(request_id::HEADER), exchange.client.from_outside) {
+        let has_one = head.headers.get(request_id::HEADER).is_some_and(|id| !id.is_empty());
+        if rules.wants_new(has_one, exchange.client.from_outside) {
             head.headers.set(request_id::HEADER, request_id::generate(&self.worker.random));
         }
         exchange.request_id = head.headers.get(request_id::HEADER).cloned();
         self.canonical_host(head);
         exchange.authority = head.authority.clone();
-        canonical::apply(head, config)
+        canonical::apply(head, config).map_err(|not| Box::new(LocalReply::not_canonical(not)))
     }
 
     fn canonical_host(&self, head: &mut RequestHead) {
@@ -137,12 +138,19 @@ impl ConnectionManager {
         let picked = Picked::pick(routes, head, &self.worker.random)?;
         exchange.record.virtual_host = picked.virtual_host().map(|host| host.name.clone());
         exchange.record.route_name = Some(picked.route.name.clone());
+        // Known from here on, so that logs and metrics name it also when a filter answers.
+        if let Some(chosen) = &picked.chosen
+            && let Some(cluster) = routing.clusters.get(&chosen.name)
+        {
+            exchange.record.upstream_cluster = Some(chosen.name.clone());
+            exchange.cluster = Some(cluster.clone());
+        }
         Some(picked)
     }
 
     fn respond(&self, response: Response, mut exchange: Box<Exchange>) -> (ResponseHead, Body) {
         let Response { mut head, body, deadlines } = response;
-        self.finish_head(&mut head, &mut exchange, false);
+        self.finish_head(&mut head, &mut exchange);
         let body = RecordedBody::wrap(body, head.length, Some(deadlines), exchange);
         (head, body)
     }
@@ -150,23 +158,25 @@ impl ConnectionManager {
     fn reply(
         &self,
         reply: LocalReply,
-        request: &RequestHead,
+        request: Option<&RequestHead>,
         bodyless: bool,
         mut exchange: Box<Exchange>,
     ) -> (ResponseHead, Body) {
         exchange.record.flags.set(reply.flags);
         exchange.record.details = reply.details.clone();
         exchange.record.transport_failure = reply.transport_failure.clone();
-        if !self.connection.chain.logs.is_empty() {
+        if let Some(request) = request
+            && !self.connection.chain.logs.is_empty()
+        {
             self.connection.chain.logs.capture_request(request, &mut exchange.record);
         }
         let (mut head, body) = reply.into_response(bodyless);
-        self.finish_head(&mut head, &mut exchange, true);
+        self.finish_head(&mut head, &mut exchange);
         let body = RecordedBody::wrap(body, head.length, None, exchange);
         (head, body)
     }
 
-    fn finish_head(&self, head: &mut ResponseHead, exchange: &mut Exchange, local: bool) {
+    fn finish_head(&self, head: &mut ResponseHead, exchange: &mut Exchange) {
         for filter in self.connection.chain.filters().rev() {
             filter.on_response(head, exchange);
         }
@@ -174,7 +184,6 @@ impl ConnectionManager {
             config: &self.connection.chain.config,
             date: self.worker.date(SystemTime::now()),
             request_id: exchange.request_id.as_ref(),
-            local,
         };
         response_headers::complete(head, with);
         exchange.begin_response(head);
@@ -189,6 +198,11 @@ impl Handler for ConnectionManager {
         sink: Informational,
     ) -> LocalBoxFuture<'a, (ResponseHead, Body)> {
         Box::pin(self.serve(head, body, sink))
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> (ResponseHead, Body) {
+        let exchange = Box::new(Exchange::of_refused(&self.worker, &self.connection));
+        self.reply(LocalReply::of_refusal(*refusal), None, false, exchange)
     }
 }
 

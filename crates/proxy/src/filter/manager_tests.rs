@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::model::{ClusterSpecifier, DirectResponse, Direction, RouteAction};
+use config::model::{
+    ClusterSpecifier, DirectResponse, Direction, Format, HeaderAction, HeaderAdd, HostRewrite, Operator,
+    RouteAction, Token,
+};
 
 use crate::filter::testing::*;
-use crate::http::{Body, BodyLength};
+use crate::http::{Body, BodyLength, Handler, Refusal};
 
 fn outbound() -> Proxy {
     Proxy::new(sidecar(vec![]), Direction::Outbound)
@@ -125,9 +128,7 @@ async fn a_connection_that_cannot_be_made_is_tried_on_another_host_for_every_met
         proxy.push_routes(routes(vec![route("", to("only"))]));
         let answer = proxy.get("/", &[]).await;
         assert_eq!(answer.status, 503);
-        assert!(
-            answer.body.ends_with(b"transport failure reason: delayed connect error: Connection refused")
-        );
+        assert!(answer.body.ends_with(b"reset reason: remote connection failure"));
         assert_eq!(proxy.metric("istio_requests_total", &["response_flags=\"UF\""]).as_deref(), Some("1"));
 
         proxy.push_routes(routes(vec![route("", to("both"))]));
@@ -187,7 +188,7 @@ async fn a_body_that_breaks_off_is_told_as_broken() {
         assert!(answer.broken);
         assert_eq!(&answer.body[..], b"abc");
         assert_eq!(
-            proxy.metric("istio_requests_total", &["\"200\"", "response_flags=\"UC\""]).as_deref(),
+            proxy.metric("istio_requests_total", &["\"200\"", "response_flags=\"UPE\""]).as_deref(),
             Some("1")
         );
     })
@@ -278,7 +279,7 @@ async fn the_log_has_a_line_for_every_request_and_none_is_made_without_a_log() {
             std::fs::read_to_string(&path).unwrap(),
             format!(
                 "GET /a\\x22b 200 - via_upstream 0 4 pay {host} default \n\
-                 GET / 503 NC cluster_not_found 0 0 missing - other \n"
+                 GET / 503 NC cluster_not_found 0 0 - - other \n"
             )
         );
         std::fs::remove_file(path).unwrap();
@@ -333,6 +334,104 @@ async fn a_header_sends_a_request_to_the_canary_and_only_that_one() {
             assert_eq!(&proxy.get("/", &[("X-Canary-User", "false")]).await.body[..], b"s");
             assert_eq!(&proxy.get("/", &[]).await.body[..], b"s");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_head_is_answered_logged_and_counted() {
+    local(async {
+        let path = std::env::temp_dir().join(format!("tulle-refusal-{}.log", std::process::id()));
+        let mut config = sidecar(vec![]);
+        config.access_log = vec![log_to(path.to_str().unwrap())];
+        let proxy = Proxy::new(config, Direction::Outbound);
+        let connection = proxy.connection(None);
+        let late = Refusal::HeadTimeout { seconds: 1, seen: 7 };
+        for (refusal, status) in
+            [(Refusal::Malformed("x"), 400), (Refusal::OldVersion, 426), (Refusal::NO_HOST, 400), (late, 408)]
+        {
+            let (head, mut body) = connection.refuse(&refusal);
+            assert_eq!((head.status, head.headers.get_str("server")), (status, Some("istio-envoy")));
+            assert!(head.headers.contains("date"));
+            while body.frame().await.is_some() {}
+        }
+        proxy.shared.sinks.flush(Duration::from_secs(10));
+        let log = std::fs::read_to_string(&path).unwrap();
+        let begins: Vec<_> = log.lines().map(|line| line.split(" 0 ").next().unwrap()).collect();
+        assert_eq!(
+            begins,
+            [
+                "- - 400 DPE http1.codec_error",
+                "- - 426 DPE low_version",
+                "- - 400 - missing_host_header",
+                "- - 408 - request_header_timeout"
+            ]
+        );
+        let labels = ["\"400\"", "response_flags=\"DPE\"", "destination_service=\"unknown\""];
+        assert_eq!(proxy.metric("istio_requests_total", &labels).as_deref(), Some("1"));
+        std::fs::remove_file(path).unwrap();
+    })
+    .await;
+}
+
+fn add(name: &str, token: Token) -> HeaderAdd {
+    let (value, action) = (Format { tokens: vec![token] }, HeaderAction::AppendIfExistsOrAdd);
+    HeaderAdd { name: name.into(), value, action, keep_empty: false }
+}
+
+#[tokio::test]
+async fn the_routes_response_headers_act_on_its_own_answers_and_can_name_the_status() {
+    local(async {
+        let (proxy, upstream) = (outbound(), Upstream::start(|_| ok("x")).await);
+        proxy.push_clusters(&[("app", &[upstream.address])]);
+        let status = || Token::Operator { operator: Operator::ResponseCode, max_length: None };
+        let direct = DirectResponse { status: 201, body: Arc::from(&b""[..]) };
+        for (action, code) in [(RouteAction::DirectResponse(direct), "201"), (to("app"), "200")] {
+            let mut route = route("", action);
+            route.response_headers.add =
+                vec![add("x-code", status()), add("x-why", Token::Literal("y".into()))];
+            proxy.push_routes(routes(vec![route]));
+            let answer = proxy.get("/made?x=1", &[]).await;
+            assert_eq!(answer.headers.get_str("x-code"), Some(code));
+            assert_eq!(answer.headers.get_str("x-why"), Some("y"));
+            let location = answer.headers.get_str("location");
+            assert_eq!(location, (code == "201").then_some("http://payment:8080/made?x=1"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rewritten_host_is_told_and_an_empty_request_id_is_replaced() {
+    local(async {
+        let (proxy, upstream) = (outbound(), Upstream::start(|_| ok("x")).await);
+        proxy.push_clusters(&[("app", &[upstream.address])]);
+        let mut action = forward(ClusterSpecifier::Cluster("app".into()));
+        action.host_rewrite = HostRewrite::Literal("new.example".into());
+        proxy.push_routes(routes(vec![route("", RouteAction::Forward(Box::new(action)))]));
+        proxy.get("/", &[("x-request-id", ""), ("x-envoy-original-host", "forged")]).await;
+        let request = upstream.requests.borrow()[0].clone();
+        let values = |name: &str| -> Vec<&str> {
+            request.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).collect()
+        };
+        assert_eq!(
+            (values("host"), values("x-envoy-original-host")),
+            (vec!["new.example"], vec!["payment:8080"])
+        );
+        assert!(matches!(&values("x-request-id")[..], [id] if id.len() == 36), "{request}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cluster_header_that_is_missing_names_no_cluster() {
+    local(async {
+        let proxy = outbound();
+        let mut action = forward(ClusterSpecifier::Header("x-cluster".into()));
+        action.cluster_not_found_status = 500;
+        proxy.push_routes(routes(vec![route("", RouteAction::Forward(Box::new(action)))]));
+        assert_eq!(proxy.get("/", &[]).await.status, 500);
+        assert_eq!(proxy.metric("istio_requests_total", &["response_flags=\"NC\""]).as_deref(), Some("1"));
     })
     .await;
 }

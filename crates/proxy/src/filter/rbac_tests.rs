@@ -64,7 +64,7 @@ async fn a_denied_request_never_reaches_the_app_and_an_allowed_one_does() {
         assert_eq!(upstream.requests.borrow().len(), 1);
         proxy.shared.sinks.flush(Duration::from_secs(10));
         let log = std::fs::read_to_string(&path).unwrap();
-        let denied = "GET /pay 403 - rbac_access_denied_matched_policy[none] 0 19 - - default ";
+        let denied = "GET /pay 403 - rbac_access_denied_matched_policy[none] 0 19 inbound|8080|| - default ";
         assert_eq!(log.lines().next(), Some(denied));
         std::fs::remove_file(path).unwrap();
     })

@@ -52,6 +52,12 @@ impl RecordedBody {
     }
 
     fn give_up(&mut self, passed: Passed) -> BodyError {
+        if passed == Passed::Route
+            && let Some(exchange) = &self.exchange
+            && let Some(cluster) = &exchange.cluster
+        {
+            exchange.worker.upstream.cluster(cluster).cells.timeouts.increment();
+        }
         self.fail(passed.flags(), passed.details());
         // Dropping it closes the upstream's connection.
         self.inner = Body::empty();

@@ -15,8 +15,6 @@ pub struct Completion<'a> {
     pub date: Bytes,
     /// The request's id.
     pub request_id: Option<&'a Bytes>,
-    /// The proxy made the answer.
-    pub local: bool,
 }
 
 /// Completes a response's headers as Envoy does.
@@ -28,8 +26,6 @@ pub fn complete(head: &mut ResponseHead, with: Completion<'_>) {
         ServerHeader::AppendIfAbsent if !head.headers.contains("server") => {
             head.headers.append("server", name())
         }
-        // An answer of the proxy has no other server to name.
-        ServerHeader::PassThrough if with.local => head.headers.set("server", name()),
         ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
     }
     if !head.headers.contains("date") {
@@ -51,25 +47,24 @@ mod tests {
     use crate::filter::testing::manager;
     use crate::http::BodyLength;
 
-    fn run(server: Option<&'static str>, mode: ServerHeader, local: bool) -> Option<String> {
+    fn run(server: Option<&'static str>, mode: ServerHeader) -> Option<String> {
         let mut config = manager();
         config.server_header = mode;
         config.server_name = "istio-envoy".into();
         let mut head = ResponseHead::new(200, BodyLength::None);
         head.headers = server.map(|server| ("Server", server)).into_iter().collect();
-        complete(&mut head, Completion { config: &config, date: "now".into(), request_id: None, local });
+        complete(&mut head, Completion { config: &config, date: "now".into(), request_id: None });
         assert_eq!(head.headers.get_str("date"), Some("now"));
         head.headers.get_str("server").map(str::to_owned)
     }
 
     #[test]
     fn server_follows_the_configuration() {
-        assert_eq!(run(Some("app"), ServerHeader::Overwrite, false).as_deref(), Some("istio-envoy"));
-        assert_eq!(run(Some("app"), ServerHeader::AppendIfAbsent, false).as_deref(), Some("app"));
-        assert_eq!(run(None, ServerHeader::AppendIfAbsent, false).as_deref(), Some("istio-envoy"));
-        assert_eq!(run(Some("app"), ServerHeader::PassThrough, false).as_deref(), Some("app"));
-        assert_eq!(run(None, ServerHeader::PassThrough, false), None);
-        assert_eq!(run(None, ServerHeader::PassThrough, true).as_deref(), Some("istio-envoy"));
+        assert_eq!(run(Some("app"), ServerHeader::Overwrite).as_deref(), Some("istio-envoy"));
+        assert_eq!(run(Some("app"), ServerHeader::AppendIfAbsent).as_deref(), Some("app"));
+        assert_eq!(run(None, ServerHeader::AppendIfAbsent).as_deref(), Some("istio-envoy"));
+        assert_eq!(run(Some("app"), ServerHeader::PassThrough).as_deref(), Some("app"));
+        assert_eq!(run(None, ServerHeader::PassThrough), None);
     }
 
     #[test]
@@ -79,10 +74,7 @@ mod tests {
         let mut head = ResponseHead::new(200, BodyLength::None);
         head.headers = [("Date", "theirs")].into_iter().collect();
         let id = Bytes::from("11-22");
-        complete(
-            &mut head,
-            Completion { config: &config, date: "ours".into(), request_id: Some(&id), local: false },
-        );
+        complete(&mut head, Completion { config: &config, date: "ours".into(), request_id: Some(&id) });
         assert_eq!(head.headers.get_str("date"), Some("theirs"));
         assert_eq!(head.headers.get_str("x-request-id"), Some("11-22"));
     }

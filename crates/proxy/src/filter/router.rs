@@ -10,12 +10,15 @@ use config::model::{Address, Forward, HostRewrite, HttpProtocol, RouteAction, Ro
 use super::deadlines::{Deadlines, Limits, Passed};
 use super::exchange::{Exchange, UpstreamFacts};
 use super::local_reply::LocalReply;
-use crate::http::{Body, Informational, RequestHead, ResponseHead, Scheme};
+use crate::http::{Body, Headers, Informational, RequestHead, ResponseHead, Scheme};
 use crate::route::header_operations::{self, Values};
-use crate::route::{Picked, Routing, rewrite};
+use crate::route::{Picked, rewrite};
 use crate::telemetry::log_value::LogContext;
 use crate::telemetry::peer_metadata;
-use crate::upstream::{Answer, Attempt, Call};
+use crate::upstream::{Answer, Attempt, Call, CallFailure};
+
+/// What the client asked for, when the host was rewritten.
+const ORIGINAL_HOST: &str = "x-envoy-original-host";
 
 /// The filter.
 #[derive(Debug, Default)]
@@ -25,8 +28,6 @@ pub struct Router {
 
 /// A request for the router.
 pub struct Routed<'a> {
-    /// Routes and clusters of one moment.
-    pub routing: &'a Routing,
     /// The route, if there is one.
     pub picked: Option<Picked>,
     /// Where interim responses go.
@@ -64,16 +65,20 @@ impl Router {
         let route = picked.route.clone();
         match &route.action {
             RouteAction::Forward(forward) => {
-                self.forward(head, body, forward, &picked, routed.routing, routed.informational, exchange)
-                    .await
+                self.forward(head, body, forward, &picked, routed.informational, exchange).await
             }
             RouteAction::Redirect(redirect) => {
                 let location = rewrite::location(redirect, &route.matcher, head, scheme_seen_by_client(head));
-                Err(Box::new(LocalReply::redirect(redirect.status, location, "direct_response")))
+                let reply = LocalReply::redirect(redirect.status, location, "direct_response");
+                Err(configured(reply, head, &picked, exchange))
             }
             RouteAction::DirectResponse(direct) => {
                 let body = bytes::Bytes::copy_from_slice(&direct.body);
-                Err(Box::new(LocalReply::new(direct.status, body, "direct_response")))
+                let mut reply = LocalReply::new(direct.status, body, "direct_response");
+                if direct.status == 201 {
+                    reply.headers.append("location", own_address(head));
+                }
+                Err(configured(reply, head, &picked, exchange))
             }
         }
     }
@@ -88,19 +93,13 @@ impl Router {
         body: Body,
         forward: &Forward,
         picked: &Picked,
-        routing: &Routing,
         informational: &Informational,
         exchange: &mut Exchange,
     ) -> Result<Response, Box<LocalReply>> {
         let worker = exchange.worker.clone();
-        let Some(chosen) = picked.cluster(forward, head, &worker.random) else {
-            return Err(Box::new(LocalReply::no_route()));
-        };
-        exchange.record.upstream_cluster = Some(chosen.name.clone());
-        let Some(cluster) = routing.clusters.get(&chosen.name).cloned() else {
+        let (Some(chosen), Some(cluster)) = (&picked.chosen, exchange.cluster.clone()) else {
             return Err(Box::new(LocalReply::no_cluster(forward.cluster_not_found_status)));
         };
-        exchange.cluster = Some(cluster.clone());
         if cluster.config.http.protocol == HttpProtocol::Http2 {
             return Err(Box::new(LocalReply::http2_upstream()));
         }
@@ -125,7 +124,7 @@ impl Router {
                 if let (HostRewrite::Auto, Address::Name { host, .. }) =
                     (&forward.host_rewrite, &attempt.host.endpoint.address)
                 {
-                    head.authority = bytes::Bytes::copy_from_slice(host.as_bytes());
+                    self.rewrite_host(head, bytes::Bytes::copy_from_slice(host.as_bytes()));
                 }
                 note_attempt(exchange, attempt);
                 for filter in chain.filters() {
@@ -151,7 +150,12 @@ impl Router {
                 }
                 Err(Box::new(passed.reply(exchange.progress.end.get().is_some())))
             }
-            Ok(Err(failed)) => Err(Box::new(LocalReply::of_failure(&failed.failure, failed.attempts > 1))),
+            Ok(Err(failed)) => {
+                if let CallFailure::Connect(failure) = &failed.failure {
+                    exchange.record.upstream_host = Some(failure.host.clone());
+                }
+                Err(Box::new(LocalReply::of_failure(&failed.failure, failed.attempts > 1)))
+            }
             Ok(Ok(answer)) => {
                 deadlines.moved();
                 let (head, body) = self.respond(head, answer, picked, chosen.weighted, sent_at, exchange);
@@ -177,13 +181,17 @@ impl Router {
                 header_operations::apply(operations, &mut head.headers, Some(values));
             }
         }
-        let new_host =
-            picked.weighted_host_rewrite(weighted).or_else(|| rewrite::host(&forward.host_rewrite, head));
+        let by_weight = picked.weighted_host_rewrite(weighted);
+        let new_host = by_weight.clone().or_else(|| rewrite::host(&forward.host_rewrite, head));
         if let Some(host) = new_host {
             if forward.append_x_forwarded_host {
                 head.headers.append("x-forwarded-host", head.authority.clone());
             }
-            head.authority = host;
+            if by_weight.is_some() {
+                head.authority = host;
+            } else {
+                self.rewrite_host(head, host);
+            }
         }
         if let Some(target) = rewrite::target(&forward.path_rewrite, &picked.route.matcher, &head.target) {
             if !self.options.suppress_envoy_headers {
@@ -195,6 +203,14 @@ impl Router {
             && !self.options.suppress_envoy_headers
         {
             head.headers.set("x-envoy-expected-rq-timeout-ms", limit.as_millis().to_string());
+        }
+    }
+
+    fn rewrite_host(&self, head: &mut RequestHead, host: bytes::Bytes) {
+        let old = std::mem::replace(&mut head.authority, host);
+        // The first rewrite knows what the client asked for.
+        if !self.options.suppress_envoy_headers && !head.headers.contains(ORIGINAL_HOST) {
+            head.headers.append(ORIGINAL_HOST, old);
         }
     }
 
@@ -211,17 +227,13 @@ impl Router {
         let Answer { mut head, body, pool } = answer;
         exchange.record.response_begin = Some(now);
         exchange.record.details = "via_upstream".into();
+        // Formats of added headers may name it.
+        exchange.record.status = head.status;
         let mesh = exchange.upstream.as_ref().is_some_and(|upstream| upstream.host.transport.is_mesh());
         if mesh && let Some(said) = head.headers.get(peer_metadata::HEADER) {
             exchange.called = pool.peer.get(said, exchange.worker.metrics.registry());
         }
-        for operations in picked.response_operations(weighted) {
-            if !operations.is_empty() {
-                let context = LogContext { record: &exchange.record, connection: &exchange.connection.facts };
-                let values = Values { request, context };
-                header_operations::apply(operations, &mut head.headers, Some(values));
-            }
-        }
+        change_response(&mut head.headers, request, picked, weighted, exchange);
         if !self.options.suppress_envoy_headers {
             let milliseconds = now.saturating_duration_since(sent_at).as_millis();
             head.headers.set("x-envoy-upstream-service-time", milliseconds.to_string());
@@ -231,6 +243,43 @@ impl Router {
         }
         (head, body)
     }
+}
+
+/// An answer that the route's configuration gives: the route's changes of response headers act on it too.
+fn configured(
+    mut reply: LocalReply,
+    request: &RequestHead,
+    picked: &Picked,
+    exchange: &mut Exchange,
+) -> Box<LocalReply> {
+    exchange.record.status = reply.status;
+    exchange.record.details = reply.details.clone();
+    change_response(&mut reply.headers, request, picked, None, exchange);
+    Box::new(reply)
+}
+
+fn change_response(
+    headers: &mut Headers,
+    request: &RequestHead,
+    picked: &Picked,
+    weighted: Option<usize>,
+    exchange: &Exchange,
+) {
+    for operations in picked.response_operations(weighted) {
+        if !operations.is_empty() {
+            let context = LogContext { record: &exchange.record, connection: &exchange.connection.facts };
+            let values = Values { request, context };
+            header_operations::apply(operations, headers, Some(values));
+        }
+    }
+}
+
+/// The absolute form of the request's own target.
+fn own_address(head: &RequestHead) -> Vec<u8> {
+    let mut address = format!("{}://", scheme_seen_by_client(head).as_str()).into_bytes();
+    address.extend_from_slice(&head.authority);
+    address.extend_from_slice(&head.target);
+    address
 }
 
 /// The scheme with which the client reached the first proxy of ours.

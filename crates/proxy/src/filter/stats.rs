@@ -30,7 +30,7 @@ impl Stats {
     fn by_host(&self, exchange: &Exchange) -> Interned<Service> {
         let services = &exchange.worker.metrics.registry().services;
         let host = &exchange.authority;
-        if self.options.disable_host_header_fallback || host.len() > MAX_HOST {
+        if self.options.disable_host_header_fallback || host.is_empty() || host.len() > MAX_HOST {
             return services.unknown();
         }
         let mut last = exchange.connection.host_service.borrow_mut();

@@ -277,14 +277,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<IO> {
                 Poll::Ready(Err(error)) => format!("the connection to the upstream failed: {error}"),
             };
             let seen = transport.read.len();
-            let what = if seen == 0 {
-                "before its response".to_owned()
+            // A head that is cut in the middle is no answer that a closing peer owes: its framing is wrong.
+            let (reason, what) = if seen == 0 {
+                (Reason::UpstreamReset, "before its response".to_owned())
             } else {
-                format!("after {seen} bytes of a head")
+                (Reason::UpstreamProtocol, format!("after {seen} bytes of a head"))
             };
             let write = self.upload.failed.as_ref().map(|error| format!("; writing had failed: {error}"));
             let detail = format!("{failure} {what}{}", write.unwrap_or_default());
-            return Poll::Ready(Err(SendError::upstream(Reason::UpstreamReset, detail)));
+            return Poll::Ready(Err(SendError::upstream(reason, detail)));
         }
     }
 

@@ -127,10 +127,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BodyStream for ResponseBody<IO> {
                             self.received
                         ),
                     };
-                    return self.fail(Reason::UpstreamReset, detail);
+                    return self.fail(Reason::UpstreamProtocol, detail);
                 }
                 Poll::Ready(Err(error)) => {
-                    return self.fail(Reason::UpstreamReset, format!("response body: {error}"));
+                    return self.fail(Reason::UpstreamProtocol, format!("response body: {error}"));
                 }
             }
         }

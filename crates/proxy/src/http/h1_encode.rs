@@ -44,6 +44,7 @@ pub(crate) fn request_head(out: &mut BytesMut, head: &RequestHead) -> Framing {
         field(out, b"host", &head.authority);
     }
     let framing = match head.length {
+        BodyLength::None if expects_body(&head.method) => Framing::Known(0),
         BodyLength::None => Framing::None,
         BodyLength::Known(bytes) => Framing::Known(bytes),
         BodyLength::Unknown => Framing::Chunked,
@@ -51,6 +52,12 @@ pub(crate) fn request_head(out: &mut BytesMut, head: &RequestHead) -> Framing {
     fields(out, &head.headers, Some(&head.authority), Length::Write(framing));
     out.put_slice(b"\r\n");
     framing
+}
+
+/// Methods whose requests say so when they have no body (RFC 9110, section 8.6), as Envoy reads it.
+fn expects_body(method: &http::Method) -> bool {
+    use http::Method;
+    ![Method::GET, Method::HEAD, Method::DELETE, Method::TRACE, Method::CONNECT].contains(method)
 }
 
 /// Writes the head of a response.
@@ -238,8 +245,9 @@ mod tests {
         );
         assert_eq!(
             request(&[("Transfer-Encoding", "x"), ("Connection", "close")], BodyLength::None),
-            "POST /p?q HTTP/1.1\r\nhost: real:80\r\n\r\n"
+            "POST /p?q HTTP/1.1\r\nhost: real:80\r\ncontent-length: 0\r\n\r\n"
         );
+        assert!(expects_body(&http::Method::PATCH) && !expects_body(&http::Method::DELETE));
     }
 
     fn response(status: u16, length: BodyLength, rules: ResponseRules) -> (String, Framing) {

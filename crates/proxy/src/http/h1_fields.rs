@@ -31,8 +31,10 @@ pub(crate) struct Fields {
     pub headers: Headers,
     /// Length rules.
     pub framing: FramingFields,
-    /// `connection` and `proxy-connection`.
+    /// `connection`.
     pub connection: ConnectionFields,
+    /// `proxy-connection`, which clients of old sent to proxies: only its `close` means something.
+    pub proxy_connection: ConnectionFields,
     /// The one `host`.
     pub host: Option<Bytes>,
     /// The last `expect`.
@@ -85,6 +87,10 @@ impl Fields {
             17 if is("transfer-encoding") => {
                 self.framing.transfer_encoding(&value, between(head, &name, &value))?;
             }
+            16 if is("proxy-connection") => {
+                self.proxy_connection.push(value);
+                return Ok(());
+            }
             _ if hop::is_hop_by_hop(&name) => return Ok(()),
             _ => {}
         }
@@ -104,12 +110,15 @@ fn between<'h>(head: &'h Bytes, name: &Bytes, value: &Bytes) -> &'h [u8] {
 
 /// The refusal for what `httparse` found.
 pub(crate) fn refusal(error: httparse::Error) -> Refusal {
+    if error == httparse::Error::HeaderValue {
+        let what = "a field value has a control character";
+        return Refusal::Invalid { what, details: "http1.invalid_characters" };
+    }
     Refusal::Malformed(match error {
         httparse::Error::HeaderName => {
             "a field name is empty, folded, or has a byte that is not allowed (also space before the colon)"
         }
-        httparse::Error::HeaderValue => "a field value has a control character",
-        httparse::Error::NewLine => "a CR without LF",
+        httparse::Error::HeaderValue | httparse::Error::NewLine => "a CR without LF",
         httparse::Error::Status => "the status is not three digits and a reason",
         httparse::Error::Token => "the first line has a byte that is not allowed",
         httparse::Error::TooManyHeaders => "more fields than lines",

@@ -31,7 +31,10 @@ impl FramingFields {
         }
         no_tab(raw)?;
         if !value.eq_ignore_ascii_case(b"chunked") {
-            return Err(Refusal::Unsupported("a transfer-encoding other than exactly \"chunked\""));
+            return Err(Refusal::Unsupported {
+                what: "a transfer-encoding other than exactly \"chunked\"",
+                details: "http1.invalid_transfer_encoding",
+            });
         }
         self.chunked = true;
         Ok(())
@@ -40,7 +43,10 @@ impl FramingFields {
     /// The length that the fields give; `None` when there is none of them.
     pub(crate) fn length(&self, version: Version) -> Result<Option<BodyLength>, Refusal> {
         match (self.chunked, self.content_length) {
-            (true, Some(_)) => Err(Refusal::Malformed("both transfer-encoding and content-length")),
+            (true, Some(_)) => Err(Refusal::Invalid {
+                what: "both transfer-encoding and content-length",
+                details: "http1.content_length_and_chunked_not_allowed",
+            }),
             (true, None) if version == Version::Http10 => {
                 Err(Refusal::Malformed("transfer-encoding in an HTTP/1.0 message"))
             }

@@ -7,7 +7,21 @@ use super::authority;
 use super::h1_fields::{Fields, refusal, with_table};
 use super::h1_scan::HeadEnd;
 use super::head::{BodyLength, RequestHead, Scheme, Version};
+use super::headers::Headers;
 use super::refusal::Refusal;
+
+/// What happens with field names that have an underscore, which some applications read as a hyphen. Envoy's
+/// `headers_with_underscores_action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Underscores {
+    /// They pass.
+    #[default]
+    Allow,
+    /// The request is refused.
+    Reject,
+    /// The field is left out.
+    Drop,
+}
 
 /// What the connection adds to what the bytes say.
 #[derive(Debug, Clone)]
@@ -19,13 +33,26 @@ pub struct RequestRules {
     /// The authority of HTTP/1.0 requests without `host`; without it they are refused. Envoy's
     /// `default_host_for_http_10`.
     pub default_host_for_http_10: Option<Bytes>,
+    /// HTTP/1.0 is spoken. Envoy's `accept_http_10`.
+    pub accept_http_10: bool,
+    /// Field names with an underscore.
+    pub underscores: Underscores,
 }
 
 impl Default for RequestRules {
     fn default() -> Self {
-        RequestRules { scheme: Scheme::Http, allow_custom_methods: false, default_host_for_http_10: None }
+        RequestRules {
+            scheme: Scheme::Http,
+            allow_custom_methods: false,
+            default_host_for_http_10: None,
+            accept_http_10: true,
+            underscores: Underscores::Allow,
+        }
     }
 }
+
+/// Envoy's word for targets of the wrong form.
+const INVALID_URL: &str = "http1.invalid_url";
 
 /// A request head, and what it says about its connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +70,13 @@ pub(crate) fn parse(bytes: Bytes, end: HeadEnd, rules: &RequestRules) -> Result<
     let count = end.lines.saturating_sub(1);
     with_table(count, |table| {
         let mut request = httparse::Request::new(&mut []);
-        let status = request.parse_with_uninit_headers(&bytes, table).map_err(refusal)?;
+        let status = request.parse_with_uninit_headers(&bytes, table).map_err(|error| {
+            if !rules.accept_http_10 && is_without_version(&bytes) {
+                Refusal::OldVersion
+            } else {
+                refusal(error)
+            }
+        })?;
         if status != httparse::Status::Complete(bytes.len()) {
             return Err(Refusal::Malformed("an empty line inside the head"));
         }
@@ -52,11 +85,42 @@ pub(crate) fn parse(bytes: Bytes, end: HeadEnd, rules: &RequestRules) -> Result<
             return Err(Refusal::Malformed("the request line is not complete"));
         };
         let version = if version == 0 { Version::Http10 } else { Version::Http11 };
-        let fields = Fields::walk(&bytes, request.headers)?;
+        if version == Version::Http10 && !rules.accept_http_10 {
+            return Err(Refusal::OldVersion);
+        }
+        let mut fields = Fields::walk(&bytes, request.headers)?;
+        apply_underscores(&mut fields.headers, rules.underscores)?;
         let method = read_method(method, rules)?;
         let (scheme, authority, target) = read_target(&bytes, &method, target, version, &fields, rules)?;
         assemble(method, scheme, authority, target, version, fields)
     })
+}
+
+/// `GET /path`, the only form of HTTP/0.9.
+fn is_without_version(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    !method.is_empty()
+        && method.iter().all(u8::is_ascii_uppercase)
+        && target.starts_with(b"/")
+        && parts.next().is_none()
+}
+
+fn apply_underscores(headers: &mut Headers, action: Underscores) -> Result<(), Refusal> {
+    let has_one = |name: &[u8]| memchr::memchr(b'_', name).is_some();
+    match action {
+        Underscores::Allow => {}
+        Underscores::Drop => headers.retain(|name, _| !has_one(name)),
+        Underscores::Reject if headers.iter().any(|(name, _)| has_one(name)) => {
+            return Err(Refusal::Invalid {
+                what: "a field name with an underscore (headers_with_underscores_action)",
+                details: "http1.unexpected_underscore",
+            });
+        }
+        Underscores::Reject => {}
+    }
+    Ok(())
 }
 
 fn assemble(
@@ -72,9 +136,10 @@ fn assemble(
         return Err(Refusal::Malformed("TRACE with a body"));
     }
     let keep_alive = match version {
-        Version::Http10 => fields.connection.has("keep-alive") && !fields.connection.has("close"),
-        _ => !fields.connection.has("close"),
+        Version::Http10 => fields.connection.has("keep-alive"),
+        _ => true,
     };
+    let keep_alive = keep_alive && !fields.connection.has("close") && !fields.proxy_connection.has("close");
     let mut headers = fields.headers;
     let mut expects_continue = false;
     if let Some(expect) = fields.expect {
@@ -149,32 +214,36 @@ fn read_target(
     rules: &RequestRules,
 ) -> Result<(Scheme, Bytes, Bytes), Refusal> {
     if *method == Method::CONNECT {
-        return Err(Refusal::Unsupported("CONNECT"));
+        return Err(Refusal::Unsupported { what: "CONNECT", details: "connect_not_supported" });
     }
     if !target.is_ascii() || target.contains('#') {
-        return Err(Refusal::Malformed("the target has a fragment or a byte outside ASCII"));
+        return Err(Refusal::NO_PATH);
     }
     let host = match &fields.host {
         Some(host) if authority::is_valid(host) => Some(host.clone()),
-        Some(_) => return Err(Refusal::Malformed("host is not HOST or HOST:PORT")),
+        Some(_) => {
+            let details = "http.invalid_authority";
+            return Err(Refusal::Invalid { what: "host is not HOST or HOST:PORT", details });
+        }
         None if version == Version::Http10 => rules.default_host_for_http_10.clone(),
-        None => return Err(Refusal::Malformed("host is missing")),
+        None => return Err(Refusal::NO_HOST),
     };
-    const NO_HOST: Refusal = Refusal::Malformed("host is missing");
     if target.starts_with('/') {
-        return Ok((rules.scheme, host.ok_or(NO_HOST)?, bytes.slice_ref(target.as_bytes())));
+        return Ok((rules.scheme, host.ok_or(Refusal::NO_HOST)?, bytes.slice_ref(target.as_bytes())));
     }
     if target == "*" {
         if *method != Method::OPTIONS {
-            return Err(Refusal::Malformed("the target * is for OPTIONS only"));
+            let what = "the target * is for OPTIONS only";
+            return Err(Refusal::Invalid { what, details: INVALID_URL });
         }
-        return Ok((rules.scheme, host.ok_or(NO_HOST)?, Bytes::from_static(b"*")));
+        return Ok((rules.scheme, host.ok_or(Refusal::NO_HOST)?, Bytes::from_static(b"*")));
     }
     let (scheme, rest) = split_scheme(target)?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     if !authority::is_valid(authority.as_bytes()) {
-        return Err(Refusal::Malformed("the authority of the target is not HOST or HOST:PORT"));
+        let what = "the authority of the target is not HOST or HOST:PORT";
+        return Err(Refusal::Invalid { what, details: INVALID_URL });
     }
     let path = match path.as_bytes() {
         [] if *method == Method::OPTIONS => Bytes::from_static(b"*"),
@@ -193,7 +262,11 @@ fn split_scheme(target: &str) -> Result<(Scheme, &str), Refusal> {
             return Ok((scheme, rest));
         }
     }
-    Err(Refusal::Malformed("the target is neither a path nor an absolute http or https address"))
+    let what = "the target is neither a path nor an absolute http or https address";
+    if target.contains("://") {
+        return Err(Refusal::Invalid { what, details: "http1.invalid_scheme" });
+    }
+    Err(Refusal::Malformed(what))
 }
 
 #[cfg(test)]

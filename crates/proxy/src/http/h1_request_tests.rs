@@ -138,3 +138,58 @@ fn refuses_odd_fields() {
         assert!(read(&format!("GET / HTTP/1.1\r\n{text}\r\n")).is_err(), "{host:?}");
     }
 }
+
+#[test]
+fn old_versions_are_told_to_upgrade_where_they_are_not_spoken() {
+    let rules = RequestRules { accept_http_10: false, ..Default::default() };
+    for text in ["GET / HTTP/1.0\r\nHost: a\r\n\r\n", "GET / HTTP/1.0\r\n\r\n", "GET /a\r\n\r\n"] {
+        assert_eq!(read_with(text, &rules).unwrap_err(), Refusal::OldVersion, "{text:?}");
+    }
+    assert_eq!(Refusal::OldVersion.status(), 426);
+    for text in ["GET /a b\r\n\r\n", "GET a\r\n\r\n", "g\u{e4} /\r\n\r\n"] {
+        assert_eq!(read_with(text, &rules).unwrap_err().status(), 400, "{text:?}");
+    }
+    assert!(read_with("GET / HTTP/1.1\r\nHost: a\r\n\r\n", &rules).is_ok());
+}
+
+#[test]
+fn underscores_are_refused_or_dropped_in_names_only() {
+    let text = "GET / HTTP/1.1\r\nHost: a\r\nX_User: a\r\nx-b: c_d\r\n\r\n";
+    let run = |underscores| read_with(text, &RequestRules { underscores, ..Default::default() });
+    assert_eq!(run(Underscores::Allow).unwrap().head.headers.len(), 3);
+    assert_eq!(run(Underscores::Reject).unwrap_err().details(), "http1.unexpected_underscore");
+    let dropped = run(Underscores::Drop).unwrap().head.headers;
+    assert!(dropped.len() == 2 && !dropped.contains("x_user") && dropped.contains("x-b"));
+    let clean = "GET / HTTP/1.1\r\nHost: a\r\nx-b: c_d\r\n\r\n";
+    let rules = RequestRules { underscores: Underscores::Reject, ..Default::default() };
+    assert!(read_with(clean, &rules).is_ok());
+}
+
+#[test]
+fn proxy_connection_can_close_and_nothing_else() {
+    let run = |fields: &str| read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n")).unwrap();
+    assert!(!run("Proxy-Connection: close").keep_alive);
+    let named = run("Proxy-Connection: keep-alive, x-mine\r\nx-mine: 1");
+    assert!(named.keep_alive && named.head.headers.contains("x-mine"));
+}
+
+#[test]
+fn refusals_have_envoys_words() {
+    for (text, details) in [
+        ("GET / HTTP/1.1\r\n\r\n", "missing_host_header"),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "http.invalid_authority"),
+        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", "http1.invalid_url"),
+        ("GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", "http1.invalid_url"),
+        ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "http1.invalid_scheme"),
+        ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", "http1.codec_error"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nx: \u{1}\r\n\r\n", "http1.invalid_characters"),
+        ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "path_normalization_failed"),
+        ("POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: gzip\r\n\r\n", "http1.invalid_transfer_encoding"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n",
+            "http1.content_length_and_chunked_not_allowed",
+        ),
+    ] {
+        assert_eq!(read(text).unwrap_err().details(), details, "{text:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The server side of a connection: one request after the other, until one side has enough.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use super::hop::ConnectionFields;
 use super::on_wake::OnWake;
 use super::refusal::Refusal;
 
-pub use super::h1_request::RequestRules;
+pub use super::h1_request::{RequestRules, Underscores};
 
 /// Bytes of an unread request body that are read and dropped to keep a connection, and that are taken from a connection
 /// that is being closed so that the client sees the answer and not a reset.
@@ -44,6 +44,8 @@ pub struct ServerOptions {
     pub idle_timeout: Duration,
     /// While the client owes bytes of a body or does not take the response.
     pub stall_timeout: Duration,
+    /// Requests before the connection is closed; `None`: no limit. Envoy's `max_requests_per_connection`.
+    pub max_requests: Option<u32>,
 }
 
 impl Default for ServerOptions {
@@ -54,6 +56,7 @@ impl Default for ServerOptions {
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(3600),
             stall_timeout: Duration::from_secs(300),
+            max_requests: None,
         }
     }
 }
@@ -103,7 +106,7 @@ where
 {
     let shared = Rc::new(RefCell::new(Shared::new(io, options.stall_timeout)));
     let drained = RefCell::new(OnWake::new(drain.started()));
-    let connection = Connection { shared, handler, options, drained };
+    let connection = Connection { shared, handler, options, drained, requests: Cell::new(0) };
     let mut waiting = Deadline::default();
     loop {
         let mut reader = HeadReader::default();
@@ -142,6 +145,7 @@ struct Connection<'h, IO, F> {
     handler: &'h dyn Handler,
     options: &'h ServerOptions,
     drained: RefCell<OnWake<F>>,
+    requests: Cell<u32>,
 }
 
 impl<IO, F> Connection<'_, IO, F>
@@ -193,6 +197,8 @@ where
     /// Answers one request; says whether another one may follow.
     async fn exchange(&self, request: ParsedRequest) -> Result<bool, ConnectionError> {
         let ParsedRequest { head, keep_alive, expects_continue } = request;
+        self.requests.set(self.requests.get().saturating_add(1));
+        let last = self.options.max_requests.is_some_and(|limit| self.requests.get() >= limit);
         let (client, to_head) = (head.version, head.method == http::Method::HEAD);
         let interim = client != Version::Http10;
         let number = {
@@ -212,7 +218,7 @@ where
         })
         .await?;
         drop(answer);
-        let close = !keep_alive || self.must_close(&head);
+        let close = last || !keep_alive || self.must_close(&head);
         let closed = self.respond(&head, body, ResponseRules { client, to_head, close }).await?;
         // A body that outlives its exchange finds another number.
         self.shared.borrow_mut().exchange += 1;

@@ -68,9 +68,16 @@ fn options() -> ServerOptions {
 
 /// Sends `input`, half-closes nothing, and returns all that comes back until the server closes, and why it did.
 async fn talk(input: &str, recorder: &Recorder) -> (String, Result<Closed, ConnectionError>) {
+    talk_with(options(), input, recorder).await
+}
+
+async fn talk_with(
+    options: ServerOptions,
+    input: &str,
+    recorder: &Recorder,
+) -> (String, Result<Closed, ConnectionError>) {
     let (client, server) = duplex(1 << 20);
     let (_drain, watch) = Drain::new();
-    let options = options();
     let serving = serve(server, recorder, &options, &watch);
     let talking = async move {
         let mut client = client;
@@ -94,6 +101,18 @@ async fn serves_pipelined_requests_in_order() {
     let response = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let last = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
     assert_eq!(output, format!("{response}{response}{last}"));
+    assert_eq!(closed.unwrap(), Closed::AfterResponse);
+}
+
+#[tokio::test]
+async fn the_last_request_that_a_connection_may_bring_closes_it() {
+    let recorder = Recorder::default();
+    let get = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+    let options = ServerOptions { max_requests: Some(2), ..options() };
+    let (output, closed) = talk_with(options, &get.repeat(3), &recorder).await;
+    assert_eq!(recorder.seen.borrow().len(), 2);
+    assert_eq!(output.matches("HTTP/1.1 200 OK").count(), 2);
+    assert!(output.ends_with("connection: close\r\n\r\nok") && output.matches("connection").count() == 1);
     assert_eq!(closed.unwrap(), Closed::AfterResponse);
 }
 

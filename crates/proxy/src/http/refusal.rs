@@ -24,9 +24,25 @@ pub enum Refusal {
     /// A rule of the protocol is broken.
     #[error("malformed: {0}")]
     Malformed(&'static str),
+    /// A broken rule for which Envoy's logs have a word of its own.
+    #[error("malformed: {what}")]
+    Invalid {
+        /// The rule.
+        what: &'static str,
+        /// Envoy's `%RESPONSE_CODE_DETAILS%`.
+        details: &'static str,
+    },
     /// Well formed, but nothing here can do it.
-    #[error("not supported: {0}")]
-    Unsupported(&'static str),
+    #[error("not supported: {what}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+        /// `%RESPONSE_CODE_DETAILS%`.
+        details: &'static str,
+    },
+    /// HTTP/1.0 or older where only HTTP/1.1 is spoken (`accept_http_10`).
+    #[error("Upgrade Required")]
+    OldVersion,
     /// A head that did not arrive in time.
     #[error("the head was not complete after {seconds} s ({seen} bytes had arrived)")]
     HeadTimeout {
@@ -38,12 +54,22 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// A request without `host`.
+    pub(crate) const NO_HOST: Refusal =
+        Refusal::Invalid { what: "host is missing", details: "missing_host_header" };
+    /// A target that no path comes of.
+    pub(crate) const NO_PATH: Refusal = Refusal::Invalid {
+        what: "the target has a fragment or a byte outside ASCII",
+        details: "path_normalization_failed",
+    };
+
     /// The status to answer with, when it is a request that was refused.
     pub const fn status(self) -> u16 {
         match self {
             Refusal::HeadTooLarge { .. } | Refusal::TooManyHeaders { .. } => 431,
-            Refusal::Malformed(_) => 400,
-            Refusal::Unsupported(_) => 501,
+            Refusal::Malformed(_) | Refusal::Invalid { .. } => 400,
+            Refusal::Unsupported { .. } => 501,
+            Refusal::OldVersion => 426,
             Refusal::HeadTimeout { .. } => 408,
         }
     }
@@ -52,8 +78,28 @@ impl Refusal {
     pub const fn reason(self) -> Reason {
         match self {
             Refusal::HeadTooLarge { .. } | Refusal::TooManyHeaders { .. } => Reason::HeadersTooLarge,
-            Refusal::Malformed(_) | Refusal::Unsupported(_) => Reason::BadRequest,
+            Refusal::Malformed(_)
+            | Refusal::Invalid { .. }
+            | Refusal::Unsupported { .. }
+            | Refusal::OldVersion => Reason::BadRequest,
             Refusal::HeadTimeout { .. } => Reason::Timeout,
         }
+    }
+
+    /// `%RESPONSE_CODE_DETAILS%`, Envoy's words.
+    pub const fn details(self) -> &'static str {
+        match self {
+            Refusal::HeadTooLarge { .. } => "http1.headers_too_large",
+            Refusal::TooManyHeaders { .. } => "http1.too_many_headers",
+            Refusal::Malformed(_) => "http1.codec_error",
+            Refusal::Invalid { details, .. } | Refusal::Unsupported { details, .. } => details,
+            Refusal::OldVersion => "low_version",
+            Refusal::HeadTimeout { .. } => "request_header_timeout",
+        }
+    }
+
+    /// Whether Envoy counts it as a protocol error (`DPE`): not a head that is late, or whole and of no use.
+    pub fn breaks_protocol(self) -> bool {
+        !matches!(self, Refusal::HeadTimeout { .. }) && self != Refusal::NO_HOST && self != Refusal::NO_PATH
     }
 }

@@ -5,16 +5,22 @@ use std::borrow::Cow;
 use config::model::HttpConnectionManager;
 use decide::{Canonical, PathOptions, canonical_path};
 
-use crate::filter::LocalReply;
 use crate::http::RequestHead;
 
-const DETAILS: &str = "path_normalization_failed";
+/// A path that is not served as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotCanonical {
+    /// It has no canonical form.
+    Refused,
+    /// It must be asked for in this form.
+    Redirect(Vec<u8>),
+}
 
 /// Makes the target canonical as the configuration says. The query is never touched.
 ///
 /// # Errors
-/// The answer to a path that has no canonical form (400), or that must be asked for in another form (307).
-pub fn apply(head: &mut RequestHead, config: &HttpConnectionManager) -> Result<(), Box<LocalReply>> {
+/// The path has no canonical form, or must be asked for in another form.
+pub fn apply(head: &mut RequestHead, config: &HttpConnectionManager) -> Result<(), NotCanonical> {
     let options = PathOptions {
         normalize: config.normalize_path,
         merge_slashes: config.merge_slashes,
@@ -24,11 +30,11 @@ pub fn apply(head: &mut RequestHead, config: &HttpConnectionManager) -> Result<(
         Canonical::Forward(Cow::Borrowed(_)) => return Ok(()),
         Canonical::Forward(Cow::Owned(target)) => target,
         Canonical::Redirect(location) => {
-            return Err(Box::new(LocalReply::redirect(307, location, DETAILS)));
+            return Err(NotCanonical::Redirect(location));
         }
         Canonical::Refused(reason) => {
             tracing::debug!(reason, "the path was refused");
-            return Err(Box::new(LocalReply::new(400, "", DETAILS)));
+            return Err(NotCanonical::Refused);
         }
     };
     head.target = changed.into();
@@ -41,13 +47,16 @@ mod tests {
     use crate::filter::testing::{get, manager};
     use config::model::EscapedSlashes;
 
-    fn run(target: &'static str, edit: impl FnOnce(&mut HttpConnectionManager)) -> Result<String, u16> {
+    fn run(
+        target: &'static str,
+        edit: impl FnOnce(&mut HttpConnectionManager),
+    ) -> Result<String, NotCanonical> {
         let mut config = manager();
         edit(&mut config);
         let mut head = get(target, &[]);
         match apply(&mut head, &config) {
             Ok(()) => Ok(String::from_utf8(head.target.to_vec()).unwrap()),
-            Err(reply) => Err(reply.status),
+            Err(not) => Err(not),
         }
     }
 
@@ -70,8 +79,8 @@ mod tests {
         ] {
             assert_eq!(run(sent, |_| {}).as_deref(), Ok(seen), "{sent}");
         }
-        assert_eq!(run("/admin%00", |_| {}), Err(400));
-        assert_eq!(run("/admin#x", |_| {}), Err(400));
+        assert_eq!(run("/admin%00", |_| {}), Err(NotCanonical::Refused));
+        assert_eq!(run("/admin#x", |_| {}), Err(NotCanonical::Refused));
         assert_eq!(run("/a/../b", |config| config.normalize_path = false).as_deref(), Ok("/a/../b"));
     }
 
@@ -87,8 +96,9 @@ mod tests {
         };
         assert_eq!(run("/%2fadmin", mode(EscapedSlashes::UnescapeAndForward)).as_deref(), Ok("/admin"));
         assert_eq!(run("/a%5C..%2fadmin", mode(EscapedSlashes::UnescapeAndForward)).as_deref(), Ok("/admin"));
-        assert_eq!(run("/%2fadmin", mode(EscapedSlashes::Reject)), Err(400));
-        assert_eq!(run("/%2fadmin", mode(EscapedSlashes::UnescapeAndRedirect)), Err(307));
+        assert_eq!(run("/%2fadmin", mode(EscapedSlashes::Reject)), Err(NotCanonical::Refused));
+        let redirect = NotCanonical::Redirect("/admin".into());
+        assert_eq!(run("/%2fadmin", mode(EscapedSlashes::UnescapeAndRedirect)), Err(redirect));
         assert_eq!(run("/%2fadmin", mode(EscapedSlashes::Keep)).as_deref(), Ok("/%2fadmin"));
     }
 }

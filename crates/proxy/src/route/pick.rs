@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use config::model::{
-    ClusterSpecifier, Forward, HeaderOperations, Route, RouteAction, RouteConfiguration, VirtualHost,
-    WeightedCluster,
+    ClusterSpecifier, HeaderOperations, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster,
 };
 use decide::ChosenCluster;
 
@@ -18,6 +17,8 @@ use crate::telemetry::Random;
 pub struct Picked {
     /// The route.
     pub route: Arc<Route>,
+    /// The cluster of a forwarding route; `None`: another action, or the header that should name it is missing.
+    pub chosen: Option<ChosenCluster>,
     routes: Arc<RouteConfiguration>,
     host: usize,
 }
@@ -25,13 +26,12 @@ pub struct Picked {
 impl Picked {
     /// The route of a request; `None`: no route matches.
     pub fn pick(routes: &Arc<RouteConfiguration>, head: &RequestHead, random: &Random) -> Option<Picked> {
-        let chosen = decide::pick_route(routes, &HeadView(head), random.next())?;
-        Some(Picked { route: chosen.route.clone(), routes: routes.clone(), host: chosen.virtual_host })
-    }
-
-    /// The cluster of a forwarding route; `None`: the header that should name it is missing.
-    pub fn cluster(&self, forward: &Forward, head: &RequestHead, random: &Random) -> Option<ChosenCluster> {
-        decide::pick_cluster(forward, &HeadView(head), random.next())
+        let (view, found) = (HeadView(head), decide::pick_route(routes, &HeadView(head), random.next())?);
+        let chosen = match &found.route.action {
+            RouteAction::Forward(forward) => decide::pick_cluster(forward, &view, random.next()),
+            RouteAction::Redirect(_) | RouteAction::DirectResponse(_) => None,
+        };
+        Some(Picked { route: found.route.clone(), chosen, routes: routes.clone(), host: found.virtual_host })
     }
 
     /// The virtual host of the route.
