@@ -24,15 +24,15 @@ impl Bound {
     }
 }
 
-/// Envoy's rule: repeated lines are joined by a comma and compared as one value. A missing header never matches a
-/// condition on its value, inverted or not, unless it counts as empty.
+/// Envoy's rule (since 1.39): a repeated header matches if one of its lines does, so an inverted condition holds if none
+/// does. A missing header never matches a condition on its value, inverted or not, unless it counts as empty.
 pub fn header_matches(matcher: &HeaderMatcher, request: &impl RequestView) -> bool {
-    let value = joined(&matcher.name, request);
-    let matched = match (&matcher.condition, value) {
-        (HeaderMatch::Present(present), value) => value.is_some() == *present,
-        (condition, Some(value)) => value_matches(condition, &value),
-        (condition, None) if matcher.treat_missing_as_empty => value_matches(condition, b""),
-        (_, None) => return false,
+    let mut lines = values(&matcher.name, request).peekable();
+    let matched = match &matcher.condition {
+        HeaderMatch::Present(present) => lines.peek().is_some() == *present,
+        condition if lines.peek().is_some() => lines.any(|line| value_matches(condition, line)),
+        condition if matcher.treat_missing_as_empty => value_matches(condition, b""),
+        _ => return false,
     };
     matched != matcher.invert
 }
@@ -82,7 +82,7 @@ fn value_matches(condition: &HeaderMatch, value: &[u8]) -> bool {
     }
 }
 
-/// The value of a header as Envoy sees it: lines joined by a comma. Allocates only for repeated headers.
+/// All lines of a header joined by a comma. Allocates only for repeated headers.
 pub fn joined<'a>(name: &'a str, request: &'a impl RequestView) -> Option<Cow<'a, [u8]>> {
     let mut lines = values(name, request);
     let first = lines.next()?;
@@ -158,10 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn routes_see_repeated_headers_joined() {
+    fn routes_see_each_line_of_a_repeated_header() {
         let twice = request().with("a", "b").with("a", "c");
-        assert!(header_matches(&exact("a", "b,c"), &twice));
-        assert!(!header_matches(&exact("a", "b"), &twice));
+        assert!(header_matches(&exact("a", "b"), &twice) && header_matches(&exact("a", "c"), &twice));
+        assert!(!header_matches(&exact("a", "b,c"), &twice));
+        assert!(!header_matches(&inverted(exact("a", "c")), &twice));
+        assert!(header_matches(&inverted(exact("a", "d")), &twice));
     }
 
     /// CVE-2026-26308, CVE-2021-32777, CVE-2024-10006: repeated and comma-joined headers.
