@@ -146,6 +146,14 @@ pub fn written_rule<'w>(world: &'w World, client: &str, labels: &Labels, host: &
             if !merged.rules.is_empty() {
                 return merged;
             }
+            // The most specific rule that leaves its namespace hides the others there, seen by this client or not.
+            let leaves = |rule: &Arc<Resource<DestinationRule>>| {
+                let export_to = or_default(&rule.spec.export_to, default.clone());
+                rule.spec.workload_selector.is_none() && export_to.iter().any(|entry| *entry != ".")
+            };
+            if namespace != client && group.iter().any(leaves) {
+                break;
+            }
         }
     }
     MergedRule::default()
@@ -161,6 +169,14 @@ pub fn selective_rule_has(world: &World, namespace: &str, host: &str, subset: &s
         .any(|rule| rule.spec.subsets.iter().any(|known| known.name == subset))
 }
 
+/// Whether a rule is merged into the first of its host: who sees it sees the first one too, and both select the same.
+pub fn merges_into(rule: &Resource<DestinationRule>, first: &Resource<DestinationRule>) -> bool {
+    let (own, of_first) = (&rule.spec.export_to, &first.spec.export_to);
+    let within =
+        if own.is_empty() { of_first.is_empty() } else { own.iter().all(|entry| of_first.contains(entry)) };
+    within && rule.spec.workload_selector == first.spec.workload_selector
+}
+
 /// Merges rules of one host in one namespace. A rule that selects the client beats those without selector; a rule with
 /// another `exportTo` or selector than the first is not merged.
 fn merge_rules<'w>(mut rules: Vec<&'w Arc<Resource<DestinationRule>>>) -> MergedRule<'w> {
@@ -168,12 +184,7 @@ fn merge_rules<'w>(mut rules: Vec<&'w Arc<Resource<DestinationRule>>>) -> Merged
         rules.retain(|rule| rule.spec.workload_selector.is_some());
     }
     let Some(first) = rules.first().copied() else { return MergedRule::default() };
-    rules.retain(|rule| {
-        let within = first.spec.export_to.is_empty() && rule.spec.export_to.is_empty()
-            || !rule.spec.export_to.is_empty()
-                && rule.spec.export_to.iter().all(|entry| first.spec.export_to.contains(entry));
-        within && rule.spec.workload_selector == first.spec.workload_selector
-    });
+    rules.retain(|rule| merges_into(rule, first));
     let mut merged = MergedRule {
         traffic_policy: rules.iter().find_map(|rule| rule.spec.traffic_policy.as_ref()),
         ..Default::default()

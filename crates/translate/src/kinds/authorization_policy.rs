@@ -54,7 +54,9 @@ pub fn rules(scope: &Scope<'_>) -> Rules {
 }
 
 fn is_dry_run(policy: &Resource<AuthorizationPolicy>) -> bool {
-    policy.meta.annotations.get(DRY_RUN).is_some_and(|value| value == "true")
+    // The spellings of "true" that Istio reads; any other text leaves the policy in force.
+    let spellings = ["1", "t", "T", "true", "TRUE", "True"];
+    policy.meta.annotations.get(DRY_RUN).is_some_and(|value| spellings.contains(&value.as_str()))
 }
 
 fn about<'a>(policy: &'a Resource<AuthorizationPolicy>, notes: &'a mut Vec<Note>) -> About<'a> {

@@ -168,7 +168,17 @@ fn merge_verdict(world: &World, rule: &Resource<DestinationRule>, host: &str, ab
     let same_host =
         objects.rules_by_host.iter().find(|(pattern, _)| *pattern == host).map(|(_, group)| group);
     let older = same_host.unwrap_or_default().iter().take_while(|it| it.meta.name != rule.meta.name);
-    for older in older.filter(|older| older.spec.workload_selector == rule.spec.workload_selector) {
+    let older: Vec<_> = older.filter(|it| it.spec.workload_selector == rule.spec.workload_selector).collect();
+    if let Some(first) = older.first().filter(|first| !merge::merges_into(rule, first)) {
+        let reason = format!(
+            "DestinationRule {} comes first with another exportTo, so the two are not merged: \
+             clients that see both have that one",
+            first.meta.name
+        );
+        about.warning("spec.exportTo", reason);
+        return;
+    }
+    for older in older {
         if older.spec.traffic_policy.is_some() && rule.spec.traffic_policy.is_some() {
             let reason =
                 format!("DestinationRule {} comes first; its policy counts for {host}", older.meta.name);

@@ -35,6 +35,7 @@ const HOST_SELECTION_ATTEMPTS: i64 = 5;
 
 /// Fills in what a rule does; `false` when the rule does nothing that can be served (a delegate).
 pub fn fill(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<'_>, port: u16) -> bool {
+    apply_headers(route, rule.headers.as_ref());
     route.action = if !sendable::rule_defects(rule).is_empty() {
         Some(Action::DirectResponse(DirectResponseAction { status: 500, ..Default::default() }))
     } else if let Some(redirect) = &rule.redirect {
@@ -46,7 +47,6 @@ pub fn fill(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<
     } else {
         Some(forward(route, rule, namespace, scope, port))
     };
-    apply_headers(route, rule.headers.as_ref());
     true
 }
 
@@ -56,6 +56,9 @@ fn forward(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<'
         retry_policy: retries(rule.retries.as_ref(), scope),
         ..Default::default()
     };
+    // Of several new hosts `rewrite.authority` counts, then the rule's header, then the destination's, as in Istio.
+    action.host_rewrite_specifier =
+        authority(rule.headers.as_ref()).map(HostRewriteSpecifier::HostRewriteLiteral);
     if let Some(rewrite) = &rule.rewrite {
         apply_rewrite(&mut action, rewrite);
     }
@@ -68,10 +71,11 @@ fn forward(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<'
         [only] => {
             let cluster = cluster(only.destination.as_ref(), namespace, scope, port);
             action.cluster_specifier = Some(ClusterSpecifier::Cluster(cluster));
+            // After the rule's, so that the destination's word is the last.
             apply_headers(route, only.headers.as_ref());
-            if let Some(authority) = authority(only.headers.as_ref()) {
-                action.host_rewrite_specifier = Some(HostRewriteSpecifier::HostRewriteLiteral(authority));
-            }
+            let of_destination =
+                authority(only.headers.as_ref()).map(HostRewriteSpecifier::HostRewriteLiteral);
+            action.host_rewrite_specifier = action.host_rewrite_specifier.or(of_destination);
         }
         several => {
             let clusters =
@@ -79,9 +83,6 @@ fn forward(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<'
             let weighted = WeightedCluster { clusters, ..Default::default() };
             action.cluster_specifier = Some(ClusterSpecifier::WeightedClusters(weighted));
         }
-    }
-    if let Some(authority) = authority(rule.headers.as_ref()) {
-        action.host_rewrite_specifier = Some(HostRewriteSpecifier::HostRewriteLiteral(authority));
     }
     Action::Route(action)
 }

@@ -92,7 +92,7 @@ pub fn principal(value: &str) -> Principal {
 }
 
 /// The principals that a value means in a mesh with aliases of its trust domain: `cluster.local`, the trust domain and
-/// its aliases stand for one another.
+/// its aliases stand for one another. So does `*suffix` that ends one of them; `*` alone is every trust domain anyway.
 pub fn with_aliases(value: &str, mesh: &MeshConfig) -> Vec<String> {
     let own = mesh.trust_domain();
     let known = || std::iter::once(own).chain(mesh.trust_domain_aliases.iter().map(String::as_str));
@@ -100,6 +100,14 @@ pub fn with_aliases(value: &str, mesh: &MeshConfig) -> Vec<String> {
         Some((domain, rest)) if domain == "cluster.local" || known().any(|it| it == domain) => {
             let mut all: Vec<String> = known().map(|domain| format!("{domain}/{rest}")).collect();
             all.dedup();
+            all
+        }
+        Some((domain, rest)) if domain.len() > 1 && domain.starts_with('*') => {
+            let covered = |it: &str| it.ends_with(domain.trim_start_matches('*'));
+            let mut all = vec![value.to_owned()];
+            if known().any(covered) {
+                all.extend(known().filter(|it| !covered(it)).map(|domain| format!("{domain}/{rest}")));
+            }
             all
         }
         _ => vec![value.to_owned()],
@@ -243,6 +251,8 @@ mod tests {
         assert_eq!(with_aliases("foreign/ns/a/sa/b", &mesh), ["foreign/ns/a/sa/b"]);
         assert_eq!(with_aliases("*/ns/a/sa/b", &mesh), ["*/ns/a/sa/b"]);
         assert_eq!(with_aliases("*", &mesh), ["*"]);
+        assert_eq!(with_aliases("*ld/ns/a/sa/b", &mesh), ["*ld/ns/a/sa/b", "new/ns/a/sa/b"]);
+        assert_eq!(with_aliases("*else/ns/a/sa/b", &mesh), ["*else/ns/a/sa/b"]);
     }
 
     #[test]

@@ -39,22 +39,26 @@ impl Protocol {
 /// Ports that are TCP when nothing else is said: their servers speak first.
 const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
 
-/// Protocol of a port: `appProtocol`, else the name's part before the first `-`.
+/// Protocol of a port: `appProtocol`, else its name; of both the part before the first `-` counts.
 pub fn protocol(port: &ServicePort) -> Protocol {
     if port.protocol != TransportProtocol::Tcp {
         return Protocol::Datagram;
     }
     let declared = match port.app_protocol.as_deref() {
-        Some("kubernetes.io/h2c") => Some("http2"),
-        Some("kubernetes.io/ws") => Some("http"),
-        Some("kubernetes.io/wss") => Some("https"),
-        other => other,
+        Some("kubernetes.io/h2c") => "http2",
+        Some("kubernetes.io/ws") => "http",
+        Some("kubernetes.io/wss") => "https",
+        Some(other) => other,
+        None => port.name.as_str(),
     };
-    let by_name = || port.name.split('-').next().unwrap_or_default();
+    let declared = declared.to_ascii_lowercase();
     // `grpc-web` is the one name with a dash of its own.
-    let by_name =
-        if port.name == "grpc-web" || port.name.starts_with("grpc-web-") { "grpc-web" } else { by_name() };
-    match declared.unwrap_or(by_name).to_ascii_lowercase().as_str() {
+    let first = if declared == "grpc-web" || declared.starts_with("grpc-web-") {
+        "grpc-web"
+    } else {
+        declared.split('-').next().unwrap_or_default()
+    };
+    match first {
         "http" | "grpc-web" => Protocol::Http,
         "http2" | "grpc" => Protocol::Http2,
         "tcp" | "tls" | "https" | "mongo" | "redis" | "mysql" => Protocol::Tcp,
@@ -125,7 +129,11 @@ pub fn verdict(world: &World, service: &Resource<Service>, notes: &mut Vec<Note>
             "session affinity does not act inside the mesh; use consistentHash",
         );
     }
-    if !spec.is_headless() && !spec.virtual_addresses().is_empty() && loopback_addresses(spec).is_empty() {
+    if spec.is_headless() && spec.service_type != ServiceType::ExternalName {
+        let reason = "a headless Service has no address that a proxy without redirection could listen on; \
+                      this Service is reached through the HTTP proxy port";
+        about.info("spec.clusterIP", reason);
+    } else if !spec.virtual_addresses().is_empty() && loopback_addresses(spec).is_empty() {
         let reason = "proxies without redirection listen only on addresses of 127.0.0.0/8; \
                       this Service is reached through the HTTP proxy port";
         about.info("spec.clusterIP", reason);
@@ -180,8 +188,16 @@ mod tests {
         ] {
             assert_eq!(protocol(&named(name, number)), expected, "{name}:{number}");
         }
-        let port = ServicePort { app_protocol: Some("http".to_owned()), ..named("tcp", 80) };
-        assert_eq!(protocol(&port), Protocol::Http);
+        for (declared, expected) in [
+            ("http", Protocol::Http),
+            ("HTTP-web", Protocol::Http),
+            ("kubernetes.io/h2c", Protocol::Http2),
+            ("kubernetes.io/wss", Protocol::Tcp),
+            ("example.com/own", Protocol::Unknown),
+        ] {
+            let port = ServicePort { app_protocol: Some(declared.to_owned()), ..named("tcp", 80) };
+            assert_eq!(protocol(&port), expected, "{declared}");
+        }
         let port = ServicePort { protocol: TransportProtocol::Udp, ..named("http", 80) };
         assert_eq!(protocol(&port), Protocol::Datagram);
     }

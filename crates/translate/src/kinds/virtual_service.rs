@@ -1,11 +1,13 @@
 //! VirtualServices: the routes that one client gets for one host, and what a user must be told.
 
+use std::collections::BTreeSet;
+
 use api::kinds::virtual_service::{Headers, HttpMatchRequest, HttpRoute, VirtualService};
 use api::{Kind, Resource};
 use protos::envoy::envoy::config::route::v3::Route;
 
 use crate::host;
-use crate::kinds::{http_match, http_route, sendable};
+use crate::kinds::{http_match, http_route, sendable, service};
 use crate::merge;
 use crate::note::{About, Note};
 use crate::scope::Scope;
@@ -88,6 +90,7 @@ pub fn verdict(world: &World, route: &Resource<VirtualService>, notes: &mut Vec<
             );
         }
         rule_verdict(rule, &field, &mut about);
+        port_verdict(world, route, rule, &field, &mut about);
         let every = |it: &HttpMatchRequest| {
             let narrowed = it.port.is_some()
                 || !it.source_labels.is_empty()
@@ -136,6 +139,40 @@ fn host_verdict(
             first.meta.namespace, first.meta.name
         );
         about.warning(field, reason);
+    }
+}
+
+/// Says when a destination without port leads to a port that its Service does not have.
+fn port_verdict(
+    world: &World,
+    route: &Resource<VirtualService>,
+    rule: &HttpRoute,
+    field: &str,
+    about: &mut About<'_>,
+) {
+    let service = |name: &str| world.service(&host::expand(name, &route.meta.namespace));
+    let called: BTreeSet<u16> = route
+        .spec
+        .hosts
+        .iter()
+        .filter_map(|name| service(name))
+        .flat_map(|it| it.spec.ports.iter().filter(|port| service::protocol(port).is_http()))
+        .map(|port| port.port)
+        .filter(|port| {
+            rule.matches.is_empty()
+                || rule.matches.iter().any(|it| it.port.is_none_or(|only| only == u32::from(*port)))
+        })
+        .collect();
+    for (j, entry) in rule.route.iter().enumerate() {
+        let Some(destination) = entry.destination.as_ref().filter(|it| it.port.is_none()) else { continue };
+        let Some(target) = service(&destination.host).filter(|it| it.spec.ports.len() > 1) else { continue };
+        if let Some(port) = called.iter().find(|port| service::port(&target.spec, **port).is_none()) {
+            let reason = format!(
+                "Service {} has several ports and not the called one, {port}: give the port; until then such calls are answered 503",
+                service::fqdn(target)
+            );
+            about.warning(format!("{field}.route[{j}].destination.port"), reason);
+        }
     }
 }
 

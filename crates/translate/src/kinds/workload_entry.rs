@@ -51,9 +51,13 @@ pub fn weight(entry: &WorkloadEntry) -> u32 {
     entry.weight.max(1)
 }
 
-/// Locality as region, zone and sub-zone: the entry's, else the label `istio-locality` (with dots or slashes).
+/// Labels that name a locality where the entry has none, the first that is there.
+const LOCALITY: [&str; 2] = ["topology.istio.io/locality", "istio-locality"];
+
+/// Locality as region, zone and sub-zone: the entry's, else that of its labels (with dots or slashes).
 pub fn locality(entry: &Resource<WorkloadEntry>) -> (String, String, String) {
-    let text = match (entry.spec.locality.as_str(), label(entry, "istio-locality")) {
+    let by_label = || LOCALITY.into_iter().find_map(|key| label(entry, key));
+    let text = match (entry.spec.locality.as_str(), by_label()) {
         ("", Some(label)) => label.replace('.', "/"),
         (locality, _) => locality.to_owned(),
     };

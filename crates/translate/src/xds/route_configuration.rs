@@ -150,7 +150,10 @@ fn service_routes(scope: &Scope<'_>, service: &Resource<Service>, fqdn: &str, po
 fn foreign_hosts(scope: &Scope<'_>, only_port: Option<u16>) -> Vec<(String, u16, Vec<Route>)> {
     let mut found = Vec::new();
     for (name, group) in scope.world.routes().iter() {
-        if scope.world.service(name).is_some() || host::split_service_fqdn(name).is_some() {
+        // A wildcard that covers a Service routes that Service, and no host that nobody knows.
+        let of_services =
+            || name.starts_with('*') && scope.services().any(|it| host::covers(name, &service::fqdn(it)));
+        if scope.world.service(name).is_some() || host::split_service_fqdn(name).is_some() || of_services() {
             continue;
         }
         let mut ports = BTreeSet::new();

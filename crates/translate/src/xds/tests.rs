@@ -130,6 +130,29 @@ fn a_server_demands_a_certificate_of_its_trust_domain() {
 }
 
 #[test]
+fn envoy_gets_its_secrets_beside_it_and_tulle_proxy_has_them() {
+    use protos::envoy::envoy::config::core::v3::{
+        config_source::ConfigSourceSpecifier, grpc_service::TargetSpecifier,
+    };
+    let strict = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default}\nspec: {mtls: {mode: STRICT}}\n";
+    let world = world(&[MESH, strict]);
+    let source = |node: &crate::node::ProxyNode| {
+        let listener: Listener = one(&world, node, "127.10.0.3_9090").unwrap();
+        let socket = listener.filter_chains[0].transport_socket.clone().unwrap();
+        let Some(ConfigType::TypedConfig(any)) = socket.config_type else { panic!() };
+        let context: DownstreamTlsContext = protos::any::open(&any).unwrap();
+        let secrets = context.common_tls_context.unwrap().tls_certificate_sds_secret_configs;
+        secrets[0].sds_config.clone().unwrap().config_source_specifier.unwrap()
+    };
+    assert!(matches!(source(&frontend()), ConfigSourceSpecifier::Ads(_)));
+    let mut envoy = frontend();
+    envoy.flavour = Flavour::Envoy;
+    let ConfigSourceSpecifier::ApiConfigSource(api) = source(&envoy) else { panic!() };
+    let Some(TargetSpecifier::EnvoyGrpc(grpc)) = &api.grpc_services[0].target_specifier else { panic!() };
+    assert_eq!(grpc.cluster_name, "sds-grpc");
+}
+
+#[test]
 fn only_tulle_gets_the_filters_that_only_it_knows() {
     let allow = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {rules: [{}]}\n";
     let deny = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: b}\nspec: {action: DENY, rules: [{to: [{operation: {methods: [PUT]}}]}]}\n";
@@ -198,7 +221,7 @@ fn hosts_outside_the_registry_are_routed_on_port_80() {
 }
 
 #[test]
-fn a_route_of_all_hosts_takes_the_place_of_the_refusal() {
+fn a_route_of_all_hosts_is_for_services_and_leaves_the_refusal_of_unknown_hosts() {
     let text = format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: x}}\nspec:\n  hosts: [a.example]\n  http: [{{route: [{{destination: {{host: {PAYMENT}}}}}]}}]\n"
     );
@@ -210,7 +233,7 @@ fn a_route_of_all_hosts_takes_the_place_of_the_refusal() {
     let world = mesh(&world, MeshConfig { proxy_http_port: 15080, ..Default::default() });
     let routes: RouteConfiguration = one(&world, &frontend(), "http_proxy").unwrap();
     let all = routes.virtual_hosts.iter().filter(|host| host.domains.iter().any(|domain| domain == "*"));
-    assert_eq!(all.map(|host| host.name.as_str()).collect::<Vec<_>>(), ["*:80"]);
+    assert_eq!(all.map(|host| host.name.as_str()).collect::<Vec<_>>(), ["block_all"]);
 }
 
 fn upstream(cluster: &Cluster) -> UpstreamTlsContext {
