@@ -5,8 +5,8 @@
 //! changes meanwhile goes out as one response when it is answered.
 //!
 //! Make before break: clusters and endpoints go before listeners and routes, and listeners and routes wait until the
-//! client has accepted *new* clusters and endpoints (for a bounded time); clusters are taken away last, and not at all
-//! while the client still refuses the routes that would no longer point at them.
+//! client has accepted *new* clusters and endpoints (for a bounded time); clusters and their endpoints are taken away last,
+//! and not at all while the client still refuses the routes that would no longer point at them.
 
 use super::status::{Nack, TypeStatus};
 use super::type_state::{Sent, TypeState};
@@ -214,7 +214,7 @@ impl Session {
     }
 
     fn push(&mut self, key: &TypeKey, fetch: &mut Fetch<'_>, now: Instant) -> Option<Response> {
-        let hold = key.1 == CLUSTER && self.routes_unsettled();
+        let hold = matches!(key.1.as_str(), CLUSTER | ENDPOINT) && self.routes_unsettled();
         let dialect = self.dialect;
         let state = self.types.get_mut(key)?;
         let current = state.current(&key.1, fetch)?;

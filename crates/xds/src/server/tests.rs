@@ -347,6 +347,24 @@ fn state_of_the_world_clusters_are_a_full_set_and_routes_are_not() {
 }
 
 #[test]
+fn endpoints_of_a_cluster_that_goes_stay_until_no_route_points_at_it() {
+    let mut bench = Bench::new(Dialect::Delta);
+    bench.world.set(CLUSTER, &["a=1", "b=1"]).set(ENDPOINT, &["a=1", "b=1"]).set(ROUTE, &["r=to-b"]);
+    bench.ask(CLUSTER, &[], &[]);
+    bench.ask(ENDPOINT, &["a", "b"], &[]);
+    bench.ask(ROUTE, &["r"], &[]);
+    assert_eq!(bench.drain(), ["cds +a=1 +b=1", "eds +a=1 +b=1", "rds +r=to-b"]);
+    bench.world.set(CLUSTER, &["b"]).set(ENDPOINT, &["a=2", "b"]);
+    bench.change(ROUTE, &["r=to-a"]);
+    // What is new of the endpoints waits for nothing; what is gone waits for the route.
+    assert_eq!(bench.drain(), ["eds +a=2", "rds +r=to-a", "cds -b", "eds -b"]);
+    assert!(bench.session.is_settled());
+    // The twin: while no route changes nothing is held.
+    bench.change(ENDPOINT, &["a"]);
+    assert_eq!(bench.drain(), ["eds -a"]);
+}
+
+#[test]
 fn state_of_the_world_ignores_stale_nonces() {
     let mut bench = Bench::new(Dialect::StateOfTheWorld);
     bench.world.set(ROUTE, &["r=1", "s=1"]);
