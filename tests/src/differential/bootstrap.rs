@@ -6,12 +6,13 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::case::Case;
+use super::tls::Certificates;
 
 const TYPES: &str = "type.googleapis.com/envoy.extensions";
 /// What every request leaves in the access log: names and values, with blanks between them.
 const LOG: &str = "method=%REQ(:METHOD)% path=%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% protocol=%PROTOCOL% status=%RESPONSE_CODE% \
     flags=%RESPONSE_FLAGS% details=%RESPONSE_CODE_DETAILS% cluster=%UPSTREAM_CLUSTER% upstream=%UPSTREAM_HOST% \
-    route=%ROUTE_NAME% received=%BYTES_RECEIVED% sent=%BYTES_SENT%\n";
+    route=%ROUTE_NAME% received=%BYTES_RECEIVED% sent=%BYTES_SENT%";
 
 /// Addresses and files of one run.
 pub struct Place<'a> {
@@ -21,8 +22,10 @@ pub struct Place<'a> {
     pub admin: SocketAddr,
     /// Its access log.
     pub access_log: &'a Path,
-    /// TLS of the listener.
-    pub transport_socket: Option<Value>,
+    /// Certificates, where TLS is spoken.
+    pub certificates: Option<&'a Certificates>,
+    /// Where files of the run go.
+    pub folder: &'a Path,
     /// Where the upstreams are.
     pub upstreams: &'a [(String, SocketAddr)],
 }
@@ -46,27 +49,26 @@ pub fn bootstrap(case: &Case, place: &Place) -> Value {
             "typed_config": {
                 "@type": format!("{TYPES}.access_loggers.file.v3.FileAccessLog"),
                 "path": place.access_log,
-                "log_format": { "text_format_source": { "inline_string": LOG } },
+                "log_format": { "text_format_source": { "inline_string": format!("{LOG} {}\n", case.log.trim()) } },
             },
         }],
     });
     merge(&mut manager, &case.hcm);
     let network_filter =
         json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager });
-    let mut chain = json!({ "filters": [network_filter] });
-    if let Some(socket) = &place.transport_socket {
-        chain["transport_socket"] = socket.clone();
-        merge(&mut chain["transport_socket"]["typed_config"], case.tls.as_ref().unwrap_or(&Value::Null));
-    }
+    let own = case.tls.as_ref().map_or(json!({}), |tls| json!({ "tls": tls }));
+    let chains = if case.chains.is_empty() { vec![own] } else { case.chains.clone() };
+    let chains: Vec<Value> = chains
+        .into_iter()
+        .map(|more| with_tls(json!({ "filters": [network_filter] }), more, "DownstreamTlsContext", place))
+        .collect();
+    let mut listener = json!({ "name": "front", "address": socket(place.listener), "filter_chains": chains });
+    merge(&mut listener, &case.listener);
     json!({
         "node": { "id": "differential", "cluster": "differential" },
         "admin": { "address": socket(place.admin) },
         "static_resources": {
-            "listeners": [{
-                "name": "front",
-                "address": socket(place.listener),
-                "filter_chains": [chain],
-            }],
+            "listeners": [listener],
             "clusters": clusters(case, place),
         },
     })
@@ -109,8 +111,19 @@ fn cluster(name: &str, mut more: Value, place: &Place) -> Value {
         "connect_timeout": "1s",
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": endpoints }] },
     });
-    merge(&mut cluster, &more);
+    cluster = with_tls(cluster, more, "UpstreamTlsContext", place);
     cluster
+}
+
+/// Merges the case's part into an object; its `tls` becomes a transport socket.
+fn with_tls(mut object: Value, mut more: Value, context: &str, place: &Place) -> Value {
+    let tls = more.as_object_mut().and_then(|fields| fields.remove("tls"));
+    if let (Some(tls), Some(certificates)) = (tls, place.certificates) {
+        object["transport_socket"] = certificates.transport_socket(context, place.folder);
+        merge(&mut object["transport_socket"]["typed_config"], &tls);
+    }
+    merge(&mut object, &more);
+    object
 }
 
 fn socket(address: SocketAddr) -> Value {

@@ -35,6 +35,15 @@ pub struct Case {
     /// Merged into the `HttpConnectionManager`.
     #[serde(default)]
     pub hcm: Value,
+    /// Merged into the listener.
+    #[serde(default)]
+    pub listener: Value,
+    /// Filter chains, when one does not do: each is merged into the usual one; `tls: {…}` in it gives it TLS.
+    #[serde(default)]
+    pub chains: Vec<Value>,
+    /// More pairs `name=%OPERATOR%` for the access log.
+    #[serde(default)]
+    pub log: String,
     /// The listener speaks TLS; merged into its `DownstreamTlsContext`.
     #[serde(default)]
     pub tls: Option<Value>,
@@ -42,7 +51,7 @@ pub struct Case {
     #[serde(default)]
     pub http_filters: Vec<Value>,
     /// Merged into the cluster of that name. `endpoints: [upstream, …]` names its upstreams; without it, the cluster
-    /// has the upstream of its own name.
+    /// has the upstream of its own name. `tls: {…}` is merged into its `UpstreamTlsContext`.
     #[serde(default)]
     pub clusters: BTreeMap<String, Value>,
     /// What the upstreams do. `app` is always there.
@@ -97,6 +106,9 @@ pub struct Upstream {
     /// What it answers to the first, second, … request; the last one repeats. Default: 200 with its name.
     #[serde(default)]
     pub answers: Vec<Answer>,
+    /// It speaks TLS with this SPIFFE id (`stranger:…`: signed by nobody known) and asks for a certificate.
+    #[serde(default)]
+    pub identity: Option<String>,
     /// What it does with connections.
     #[serde(default)]
     pub accept: Accept,

@@ -145,6 +145,11 @@ impl Reader {
         self.stream.socket()
     }
 
+    /// Whether the peer showed a certificate, for a server with TLS.
+    pub fn peer_has_certificate(&self) -> Option<bool> {
+        self.stream.peer_has_certificate()
+    }
+
     /// Sends bytes. The peer may have gone or refuse while we write; what it answered is what counts.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());

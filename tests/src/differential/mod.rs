@@ -86,7 +86,7 @@ pub fn run(cases: &[Case], options: &Options) -> Vec<(String, Outcome)> {
     let next = Mutex::new(cases.iter().enumerate());
     let outcomes = Mutex::new(vec![Outcome::Skipped; cases.len()]);
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..8 {
             scope.spawn(|| {
                 loop {
                     let Some((index, case)) = next.lock().unwrap().next() else { return };

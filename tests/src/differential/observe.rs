@@ -37,22 +37,35 @@ pub fn observe(case: &Case, kind: &Kind, expected_lines: Option<usize>) -> Resul
     let folder = tempfile::tempdir().unwrap();
     let access_log = folder.path().join("access.log");
     let ip = own_address();
+    let certificates = speaks_tls(case).then(Certificates::new);
     let running: Vec<(String, Running)> = case
         .upstreams
         .iter()
-        .map(|(name, script)| (name.clone(), Running::start(name, script, ip)))
+        .map(|(name, script)| {
+            let identity = script.identity.as_deref().zip(certificates.as_ref());
+            let tls = identity.map(|(identity, certificates)| certificates.server(identity));
+            (name.clone(), Running::start(name, script, ip, tls))
+        })
         .collect();
     let upstreams: Vec<(String, SocketAddr)> =
         running.iter().map(|(name, upstream)| (name.clone(), upstream.address)).collect();
     let (listener, admin) = free(ip);
-    let certificates = case.tls.as_ref().map(|_| Certificates::new());
-    let transport_socket = certificates.as_ref().map(|all| all.transport_socket(folder.path()));
-    let place = Place { listener, admin, access_log: &access_log, transport_socket, upstreams: &upstreams };
+    let place = Place {
+        listener,
+        admin,
+        access_log: &access_log,
+        certificates: certificates.as_ref(),
+        folder: folder.path(),
+        upstreams: &upstreams,
+    };
     let file = folder.path().join("bootstrap.json");
     std::fs::write(&file, bootstrap(case, &place).to_string()).unwrap();
     let mut proxy = Proxy::start(kind, &file, place.admin)?;
     let mut seen = Map::new();
-    seen.insert("steps".to_owned(), json!(client::play(case, place.listener, certificates.as_ref())));
+    seen.insert(
+        "steps".to_owned(),
+        json!(client::play(case, place.listener, certificates.as_ref().filter(|_| listens_with_tls(case)))),
+    );
     if let Some(distribution) = &case.distribution {
         seen.insert("picks".to_owned(), client::count(distribution, place.listener));
     }
@@ -78,6 +91,14 @@ pub fn observe(case: &Case, kind: &Kind, expected_lines: Option<usize>) -> Resul
     }
     text = text.replace(&ip.to_string(), "<address>");
     serde_json::from_str(&text).map_err(|error| error.to_string())
+}
+
+fn listens_with_tls(case: &Case) -> bool {
+    case.tls.is_some() || case.chains.iter().any(|chain| chain.get("tls").is_some())
+}
+
+fn speaks_tls(case: &Case) -> bool {
+    listens_with_tls(case) || case.upstreams.values().any(|upstream| upstream.identity.is_some())
 }
 
 /// Replaces addresses in `x-forwarded-for` that the client did not write: instead of a loopback address Envoy writes one

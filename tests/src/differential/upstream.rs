@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use super::case::{Accept, After, Answer, Upstream};
@@ -24,6 +25,7 @@ struct Shared {
     name: String,
     answers: Vec<Answer>,
     accept: Accept,
+    tls: Option<Arc<ServerConfig>>,
     next: AtomicUsize,
     open: AtomicUsize,
     stop: AtomicBool,
@@ -38,13 +40,14 @@ pub fn reset(stream: &TcpStream) {
 
 impl Running {
     /// Starts the upstream on a free port of that address.
-    pub fn start(name: &str, script: &Upstream, ip: IpAddr) -> Running {
+    pub fn start(name: &str, script: &Upstream, ip: IpAddr, tls: Option<Arc<ServerConfig>>) -> Running {
         let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             answers: script.answers.clone(),
             accept: script.accept,
+            tls,
             next: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -97,11 +100,21 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn serve(stream: TcpStream, connection: usize, shared: &Shared) {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.set_nodelay(true).unwrap();
-    let mut reader = Reader::new(Stream::Plain(stream));
+    let mut reader = Reader::new(match &shared.tls {
+        None => Stream::Plain(stream),
+        Some(config) => {
+            let session = ServerConnection::new(config.clone()).unwrap();
+            Stream::Server(Box::new(StreamOwned::new(session, stream)))
+        }
+    });
     while let Ok(head) = reader.head() {
         let place = {
             let mut records = shared.records.lock().unwrap();
-            records.push(json!({ "connection": connection, "head": head.to_json(), "ended": "cut" }));
+            let mut record = json!({ "connection": connection, "head": head.to_json(), "ended": "cut" });
+            if let Some(certificate) = reader.peer_has_certificate() {
+                record["certificate"] = json!(certificate);
+            }
+            records.push(record);
             records.len() - 1
         };
         let number = shared.next.fetch_add(1, Ordering::SeqCst);
