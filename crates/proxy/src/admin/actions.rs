@@ -28,7 +28,7 @@ pub fn logging(context: &Context, query: &Query) -> Page {
     }
     text(format!(
         "active filter: {}\nit is set with --log-level when the proxy starts\n",
-        context.options.log_level
+        context.command_line.log_level
     ))
 }
 

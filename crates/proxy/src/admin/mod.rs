@@ -10,9 +10,12 @@ mod config_dump;
 mod json;
 mod listeners;
 mod page;
+mod readiness;
 mod server;
 mod server_info;
 mod stats;
 
 pub use page::Context;
+pub use readiness::{Readiness, State};
 pub use server::{bind, serve};
+pub use server_info::CommandLine;

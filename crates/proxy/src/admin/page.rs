@@ -7,11 +7,12 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use http_body_util::Full;
 use protos::envoy::envoy::config::bootstrap::v3::Bootstrap;
+use protos::envoy::envoy::config::core::v3::Node;
 use runtime::Drain;
 
+use super::readiness::{Readiness, State};
+use super::server_info::CommandLine;
 use super::{actions, certs, clusters, config_dump, listeners, server_info, stats};
-use crate::host::options::Options;
-use crate::host::readiness::{Readiness, State};
 use crate::route::LiveRouting;
 use crate::state::{Kept, Notes};
 use crate::telemetry::Registry;
@@ -22,7 +23,9 @@ pub type Page = Response<Full<Bytes>>;
 /// What the pages are made from.
 pub struct Context {
     /// Command line.
-    pub options: Options,
+    pub command_line: CommandLine,
+    /// The node, as xDS servers get it.
+    pub node: Node,
     /// The bootstrap as it came.
     pub bootstrap: Bootstrap,
     /// Ready or not.

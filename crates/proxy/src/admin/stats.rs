@@ -6,7 +6,7 @@ use http::StatusCode;
 use regex::RegexBuilder;
 
 use super::page::{Context, Page, Query, status, text};
-use crate::host::readiness::State;
+use super::readiness::State;
 use crate::telemetry::prometheus;
 
 /// The longest filter and the largest program that it may compile to, in bytes.
@@ -75,7 +75,7 @@ fn server_stats(context: &Context) -> BTreeMap<String, i128> {
     let mut stats = BTreeMap::from([
         ("server.live".to_owned(), live),
         ("server.uptime".to_owned(), i128::from(context.started.elapsed().as_secs())),
-        ("server.concurrency".to_owned(), i128::from(context.options.concurrency.unwrap_or(1))),
+        ("server.concurrency".to_owned(), i128::from(context.command_line.concurrency.unwrap_or(1))),
         ("control_plane.connected_state".to_owned(), i128::from(stream.up)),
         ("control_plane.updates".to_owned(), i128::from(stream.updates)),
         ("control_plane.updates_rejected".to_owned(), i128::from(stream.rejected)),

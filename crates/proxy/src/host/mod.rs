@@ -4,7 +4,6 @@ pub mod ads;
 pub mod bootstrap;
 pub mod node;
 pub mod options;
-pub mod readiness;
 mod run;
 #[cfg(test)]
 mod tests;

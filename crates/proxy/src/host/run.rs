@@ -16,7 +16,6 @@ use super::ads::{self, Server, SharedBuilder};
 use super::bootstrap::{self, Loaded};
 use super::node;
 use super::options::{Mode, Options};
-use super::readiness::Readiness;
 use crate::admin;
 use crate::filter::denial_log::DenialLog;
 use crate::filter::{self, Shared};
@@ -265,18 +264,24 @@ impl Host {
             let builder = self.builder.builder.borrow();
             (builder.kept(), builder.stream())
         };
-        let readiness = Readiness {
+        let readiness = admin::Readiness {
             secrets: self.secrets.clone(),
             identity: self.identity.clone(),
             stream,
             listening: listening.clone(),
-            builder: self.builder.clone(),
+            builder: self.builder.builder.clone(),
             live: self.live.clone(),
             drain: tasks.drain(),
             was_ready: Cell::new(false),
         };
         let context = admin::Context {
-            options: self.options.clone(),
+            command_line: admin::CommandLine {
+                config_path: self.options.config.display().to_string(),
+                concurrency: self.options.concurrency,
+                drain_seconds: self.options.drain_seconds,
+                log_level: self.options.log_level.clone(),
+            },
+            node: node::for_server(self.loaded.message.node.as_ref()),
             bootstrap: self.loaded.message.clone(),
             readiness,
             registry: self.shared.registry.clone(),

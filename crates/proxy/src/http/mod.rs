@@ -25,7 +25,7 @@ pub mod handler;
 pub mod head;
 pub mod headers;
 mod hop;
-mod on_wake;
+pub(crate) mod on_wake;
 pub mod refusal;
 
 pub use body::{Body, BodyError, BodyStream, Frame};

@@ -1,5 +1,6 @@
 //! One accepted connection, from its first byte to its last: inspection, filter chain, handshake, protocol.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use super::prefixed::Prefixed;
 use super::worker::Worker;
 use crate::filter::{ConnectionManager, Downstream, HttpChain};
 use crate::http::h1::server::{ConnectionError, serve};
+use crate::http::on_wake::OnWake;
 use crate::tcp;
 use crate::tls::HandshakeError;
 
@@ -133,8 +135,10 @@ where
     if !allowed(worker, &chain.config.filters, &downstream) {
         return;
     }
+    // Every wake of the connection passes here: asking must not touch what all connections share.
+    let mut drained = OnWake::new(chain.drain().started());
     let over = async {
-        chain.drain().started().await;
+        poll_fn(|cx| drained.poll(cx)).await;
         tokio::time::sleep(REPLACED_GRACE).await;
     };
     match (&chain.http, chain.config.filters.last()) {

@@ -1,16 +1,16 @@
 //! Whether this proxy is ready for traffic, and if not, what it waits for.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use runtime::DrainWatch;
 use tokio::sync::watch;
 
-use super::ads::SharedBuilder;
 use crate::identity;
 use crate::listen::Listening;
-use crate::state::{Live, Stream};
+use crate::state::{Builder, Live, Stream};
 use crate::tls::Secrets;
 
 /// State of the proxy, in Envoy's words (`envoy.admin.v3.ServerInfo.State`).
@@ -46,7 +46,7 @@ pub struct Readiness {
     /// Sockets.
     pub listening: Listening,
     /// What waits.
-    pub builder: SharedBuilder,
+    pub builder: Rc<RefCell<Builder>>,
     /// What is in use.
     pub live: Arc<Live>,
     /// The process's drain.
@@ -86,9 +86,7 @@ impl Readiness {
                 if stream.reason.is_empty() { "waiting for the first configuration" } else { &stream.reason };
             reasons.push(format!("xDS: {reason}"));
         }
-        reasons.extend(
-            self.builder.builder.borrow().waiting().into_iter().map(|what| format!("warming: {what}")),
-        );
+        reasons.extend(self.builder.borrow().waiting().into_iter().map(|what| format!("warming: {what}")));
         let failures = self.listening.failures();
         reasons.extend(failures.iter().map(|(name, reason)| format!("listener {name}: {reason}")));
         let bound = self.listening.list();
