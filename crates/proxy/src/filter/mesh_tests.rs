@@ -12,6 +12,8 @@ use runtime::Drain;
 use tokio::net::TcpListener;
 
 use super::testing::*;
+use crate::http::Body;
+use crate::http::h1::Limits;
 use crate::http::h1::server::{ServerOptions, serve};
 use crate::tls::testing::{Authority, Leaf};
 use crate::tls::{Secrets, ServerTls, pem};
@@ -39,6 +41,11 @@ fn trust(pattern: StringMatch) -> TrustSource {
 
 /// Starts payment's sidecar before `app`; returns where it listens.
 async fn payment(root: &Authority, app: &Upstream) -> (Rc<Proxy>, std::net::SocketAddr) {
+    payment_with(root, app, Limits::default()).await
+}
+
+/// The same, with limits of what peers send.
+async fn payment_with(root: &Authority, app: &Upstream, limits: Limits) -> (Rc<Proxy>, std::net::SocketAddr) {
     let secrets = secrets(root, PAYMENT);
     let proxy = Rc::new(Proxy::of("payment", sidecar(vec![]), Direction::Inbound, secrets.clone()));
     proxy.push_clusters(&[("inbound|8080||", &[app.address])]);
@@ -59,9 +66,8 @@ async fn payment(root: &Authority, app: &Upstream) -> (Rc<Proxy>, std::net::Sock
         while let Ok((tcp, _)) = listener.accept().await {
             let Ok((stream, session)) = tls.accept(tcp, "client", None).await else { continue };
             let (manager, watch) = (serving.connection(Some(session)), watch.clone());
-            tokio::task::spawn_local(async move {
-                serve(stream, &manager, &ServerOptions::default(), &watch).await
-            });
+            let options = ServerOptions { limits, ..ServerOptions::default() };
+            tokio::task::spawn_local(async move { serve(stream, &manager, &options, &watch).await });
         }
     });
     (proxy, address)
@@ -132,6 +138,31 @@ async fn a_server_with_another_identity_gets_no_request() {
         assert!(answer.body.ends_with(b"reset reason: remote connection failure"), "{:?}", answer.body);
         assert_eq!(app.requests.borrow().len(), 0);
         assert_eq!(web.metric("istio_requests_total", &["response_flags=\"UF\""]).as_deref(), Some("1"));
+    })
+    .await;
+}
+
+/// What `web` gets for a request with `count` fields that its own sidecar has accepted.
+async fn status_of_a_large_head(limits: Limits, count: usize) -> u16 {
+    let root = Authority::new("root");
+    let app = Upstream::start(|_| ok("paid")).await;
+    let (_payment, address) = payment_with(&root, &app, limits).await;
+    let web = web(&root, PAYMENT, address);
+    let mut head = get("/pay", &[]);
+    for _ in 0..count {
+        head.headers.append("x-fill", "f".repeat(480));
+    }
+    call(&web.connection(None), head, Body::empty()).await.status
+}
+
+#[tokio::test]
+async fn the_second_sidecar_takes_what_the_first_took_and_added() {
+    local(async {
+        // What the control plane configures: 96 KiB and 200 fields from apps, 128 KiB and 250 fields from peers.
+        let peers = Limits { max_headers_bytes: 128 * 1024, max_headers_count: 250 };
+        assert_eq!(status_of_a_large_head(peers, 198).await, 200);
+        let same = Limits { max_headers_bytes: 128 * 1024, max_headers_count: 200 };
+        assert_eq!(status_of_a_large_head(same, 198).await, 431, "without room for what the first one adds");
     })
     .await;
 }

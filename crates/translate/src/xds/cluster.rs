@@ -28,6 +28,7 @@ use crate::kinds::service::Protocol;
 use crate::kinds::{destination_rule, service, workload_entry};
 use crate::merge::{self, MergedRule};
 use crate::scope::Scope;
+use crate::xds::header_limits::{FROM_APPS, FROM_PEERS};
 use crate::xds::{listener, transport_socket};
 use crate::{names, values};
 
@@ -90,7 +91,7 @@ fn outbound(
     destination_rule::apply(&policy, scope, &mut cluster);
     let http2 = service::protocol(port) == Protocol::Http2 && !scope.is_tulle();
     let options = destination_rule::http_options(policy.connection_pool);
-    let (key, options) = http_protocol_options(http2, options);
+    let (key, options) = http_protocol_options(http2, FROM_PEERS.limit_responses(options));
     cluster.typed_extension_protocol_options.insert(key, options);
 
     let sni = names::sni(u32::from(port.port), subset_name, host);
@@ -156,14 +157,14 @@ fn metadata(service: &Resource<Service>, host: &str, subset: &str, port: u16) ->
     values::metadata([("istio", values::struct_of(fields))])
 }
 
-fn http_protocol_options(http2: bool, common: Option<CommonOptions>) -> (String, Any) {
+fn http_protocol_options(http2: bool, common: CommonOptions) -> (String, Any) {
     let config = if http2 {
         ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())
     } else {
         ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())
     };
     let options = HttpProtocolOptions {
-        common_http_protocol_options: common,
+        common_http_protocol_options: Some(common),
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
             protocol_config: Some(config),
         })),
@@ -187,7 +188,7 @@ fn inbound(scope: &Scope<'_>) -> Vec<Cluster> {
         let endpoint =
             LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..Default::default() };
         let group = LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() };
-        let (key, options) = http_protocol_options(false, None);
+        let (key, options) = http_protocol_options(false, FROM_APPS.limit_responses(None));
         all.push(Cluster {
             name: name.clone(),
             cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32)),

@@ -17,6 +17,7 @@ use crate::kinds::authorization_policy;
 use crate::scope::Scope;
 use crate::values;
 use crate::xds::access_log;
+use crate::xds::header_limits::{self, HeaderLimits};
 
 /// For requests to the app: the routes are inside, the policies of the workload are asked first.
 pub fn inbound(scope: &Scope<'_>, routes: RouteConfiguration, rules: &authorization_policy::Rules) -> Any {
@@ -47,7 +48,7 @@ pub fn inbound(scope: &Scope<'_>, routes: RouteConfiguration, rules: &authorizat
         forward_client_cert_details: hcm::ForwardClientCertDetails::AppendForward as i32,
         set_current_client_cert_details: Some(details),
         route_specifier: Some(hcm::RouteSpecifier::RouteConfig(routes)),
-        ..common(scope)
+        ..common(scope, header_limits::FROM_PEERS)
     })
 }
 
@@ -70,11 +71,11 @@ pub fn outbound(scope: &Scope<'_>, stat_prefix: String, route_name: &str) -> Any
         stat_prefix,
         http_filters: filters,
         route_specifier: Some(hcm::RouteSpecifier::Rds(rds)),
-        ..common(scope)
+        ..common(scope, header_limits::FROM_APPS)
     })
 }
 
-fn common(scope: &Scope<'_>) -> HttpConnectionManager {
+fn common(scope: &Scope<'_>, limits: HeaderLimits) -> HttpConnectionManager {
     let mesh = scope.world.mesh();
     let normalization = mesh.path_normalization();
     let merge =
@@ -83,7 +84,7 @@ fn common(scope: &Scope<'_>) -> HttpConnectionManager {
         NormalizationType::DecodeAndMergeSlashes => hcm::PathWithEscapedSlashesAction::UnescapeAndForward,
         _ => hcm::PathWithEscapedSlashesAction::KeepUnchanged,
     };
-    HttpConnectionManager {
+    let mut manager = HttpConnectionManager {
         server_name: "istio-envoy".to_owned(),
         use_remote_address: values::boolean(false),
         generate_request_id: values::boolean(true),
@@ -93,7 +94,9 @@ fn common(scope: &Scope<'_>) -> HttpConnectionManager {
         path_with_escaped_slashes_action: slashes as i32,
         access_log: access_log::access_logs(mesh),
         ..Default::default()
-    }
+    };
+    limits.limit_requests(&mut manager);
+    manager
 }
 
 fn last_filters(scope: &Scope<'_>) -> Vec<HttpFilter> {
