@@ -123,9 +123,9 @@ pub fn destination_rule<'w>(world: &'w World, client: &str, labels: &Labels, hos
 pub fn written_rule<'w>(world: &'w World, client: &str, labels: &Labels, host: &str) -> MergedRule<'w> {
     let root = world.mesh().root_namespace();
     let owner = host::split_service_fqdn(host).map(|(_, namespace)| namespace);
-    // Of the mesh's default for DestinationRules only `.` and `*` are honoured, as in Istio.
-    let mut default = world.mesh().default_destination_rule_export_to();
-    default.retain(|entry| matches!(*entry, "." | "*"));
+    // Of the mesh's default for DestinationRules only `.` is honoured, and everything else means `*`, as in Istio.
+    let private = world.mesh().default_destination_rule_export_to().contains(&".");
+    let default = vec![if private { "." } else { "*" }];
     let sources = [Some((client, client == root)), owner.map(|it| (it, false)), Some((root, false))];
     for (namespace, private_only) in sources.into_iter().flatten() {
         let Some(objects) = world.namespace(namespace) else { continue };
@@ -149,7 +149,8 @@ pub fn written_rule<'w>(world: &'w World, client: &str, labels: &Labels, host: &
             // The most specific rule that leaves its namespace hides the others there, seen by this client or not.
             let leaves = |rule: &Arc<Resource<DestinationRule>>| {
                 let export_to = or_default(&rule.spec.export_to, default.clone());
-                rule.spec.workload_selector.is_none() && export_to.iter().any(|entry| *entry != ".")
+                rule.spec.workload_selector.is_none()
+                    && export_to.iter().any(|entry| *entry != "." && *entry != namespace)
             };
             if namespace != client && group.iter().any(leaves) {
                 break;

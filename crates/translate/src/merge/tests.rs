@@ -111,7 +111,23 @@ fn rules_are_looked_for_in_the_clients_namespace_then_the_services_then_the_root
 }
 
 #[test]
-fn of_the_meshs_default_for_rules_only_all_and_own_are_honoured() {
+fn an_exact_rule_for_others_hides_the_wider_one_of_its_namespace_and_a_private_one_does_not() {
+    let subset = "  subsets: [{name: v1}]\n";
+    let wide = rule("production", "wide", "*.local", subset);
+    let root = rule("istio-system", "root", "*.local", subset);
+    let exact = |export_to: &str| {
+        rule("production", "exact", PAYMENT, &format!("  exportTo: ['{export_to}']\n{subset}"))
+    };
+    let elsewhere = world(&[MESH, &root, &wide, &exact("elsewhere")]);
+    assert_eq!(rules(&elsewhere, "other"), ["root"]);
+    assert_eq!(rules(&elsewhere, "elsewhere"), ["exact"]);
+    for private in [".", "production"] {
+        assert_eq!(rules(&world(&[MESH, &root, &wide, &exact(private)]), "other"), ["wide"], "{private}");
+    }
+}
+
+#[test]
+fn of_the_meshs_default_for_rules_only_the_own_namespace_is_honoured() {
     let owner = rule("production", "owner", PAYMENT, "  subsets: [{name: v1}]\n");
     let with_default = |entry: &str, client: &str| {
         let mesh =
@@ -120,7 +136,7 @@ fn of_the_meshs_default_for_rules_only_all_and_own_are_honoured() {
     };
     assert_eq!(with_default("*", "other"), ["owner"]);
     assert!(with_default(".", "other").is_empty());
-    assert!(with_default("other", "other").is_empty());
+    assert_eq!(with_default("other", "third"), ["owner"]);
     for entry in ["*", ".", "other"] {
         assert_eq!(with_default(entry, "production"), ["owner"], "a namespace sees its own rules");
     }
