@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod differential;
+pub mod mixed;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -30,9 +31,15 @@ pub struct Process {
 impl Process {
     /// Starts one of our binaries; standard output and error go to a file in `folder`.
     pub fn start(name: &str, words: &[&str], folder: &Path) -> Process {
+        Process::start_program(&binary(name), words, folder)
+    }
+
+    /// Starts any program; standard output and error go to a file in `folder`.
+    pub fn start_program(program: &Path, words: &[&str], folder: &Path) -> Process {
+        let name = program.file_name().unwrap().display();
         let log = folder.join(format!("{name}-{}.log", std::process::id()));
         let output = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(binary(name))
+        let child = Command::new(program)
             .args(words)
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
