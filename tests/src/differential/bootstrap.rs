@@ -54,13 +54,17 @@ pub fn bootstrap(case: &Case, place: &Place) -> Value {
         }],
     });
     merge(&mut manager, &case.hcm);
-    let network_filter =
-        json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager });
+    let network_filters = match case.network_filters.as_slice() {
+        [] => {
+            vec![json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager })]
+        }
+        filters => filters.to_vec(),
+    };
     let own = case.tls.as_ref().map_or(json!({}), |tls| json!({ "tls": tls }));
     let chains = if case.chains.is_empty() { vec![own] } else { case.chains.clone() };
     let chains: Vec<Value> = chains
         .into_iter()
-        .map(|more| with_tls(json!({ "filters": [network_filter] }), more, "DownstreamTlsContext", place))
+        .map(|more| with_tls(json!({ "filters": network_filters }), more, "DownstreamTlsContext", place))
         .collect();
     let mut listener = json!({ "name": "front", "address": socket(place.listener), "filter_chains": chains });
     merge(&mut listener, &case.listener);

@@ -47,6 +47,9 @@ pub struct Case {
     /// The listener speaks TLS; merged into its `DownstreamTlsContext`.
     #[serde(default)]
     pub tls: Option<Value>,
+    /// Network filters instead of the `HttpConnectionManager`.
+    #[serde(default)]
+    pub network_filters: Vec<Value>,
     /// HTTP filters before the router.
     #[serde(default)]
     pub http_filters: Vec<Value>,
