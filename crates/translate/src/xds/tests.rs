@@ -319,6 +319,32 @@ fn tls_that_cannot_be_spoken_is_never_replaced_by_less() {
 }
 
 #[test]
+fn names_of_a_server_are_checked_under_roots_or_not_at_all() {
+    let mut envoy = frontend();
+    envoy.flavour = Flavour::Envoy;
+    // Whether MeshConfig verifies; what is written; whether there are roots, and how many names.
+    for (verify, written, roots, names) in [
+        (true, "", true, 1),
+        (false, "", false, 0),
+        (false, ", subjectAltNames: [a.example, b.example]", true, 2),
+        (false, ", caCrl: /crl.pem", true, 1),
+    ] {
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: x}}\nspec: {{host: payment, trafficPolicy: {{tls: {{mode: SIMPLE, sni: a.example{written}}}}}}}\n"
+        );
+        let settings = MeshConfig { verify_certificate_at_client: Some(verify), ..Default::default() };
+        let world = mesh(&world(&[MESH, &rule]), settings);
+        let cluster: Cluster = one(&world, &envoy, &format!("outbound|8080||{PAYMENT}")).unwrap();
+        let common = upstream(&cluster).common_tls_context.unwrap();
+        let Some(ValidationContextType::ValidationContext(it)) = common.validation_context_type else {
+            panic!()
+        };
+        let found = (it.system_root_certs.is_some(), it.match_typed_subject_alt_names.len());
+        assert_eq!(found, (roots, names), "{verify} {written}");
+    }
+}
+
+#[test]
 fn clusters_carry_the_policy_of_their_rule() {
     let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\nspec:\n  host: payment\n  trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, connectionPool: {tcp: {connectTimeout: 2s}}}\n  subsets: [{name: v1, labels: {version: stable}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}]\n";
     let world = world(&[MESH, rule]);

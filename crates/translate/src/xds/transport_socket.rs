@@ -99,7 +99,7 @@ pub fn upstream_explicit(
                 auto_host_sni: host_decides,
                 auto_sni_san_validation: host_decides
                     && settings.subject_alt_names.is_empty()
-                    && !skips_verification(settings),
+                    && verifies(settings, mesh),
                 ..Default::default()
             }))
         }
@@ -137,15 +137,29 @@ fn skips_verification(settings: &ClientTlsSettings) -> bool {
     settings.insecure_skip_verify == Some(true)
 }
 
+/// Whether the server's certificate must lead to a root: one that is given, or the system's. Where MeshConfig turns
+/// the system's roots off, written names or a revocation list turn them on again: what is written is never weakened.
+fn verifies(settings: &ClientTlsSettings, mesh: &MeshConfig) -> bool {
+    !skips_verification(settings)
+        && (!settings.ca_certificates.is_empty()
+            || mesh.verify_certificate_at_client()
+            || !settings.subject_alt_names.is_empty()
+            || !settings.ca_crl.is_empty())
+}
+
 fn validation(settings: &ClientTlsSettings, mesh: &MeshConfig) -> CertificateValidationContext {
     let mut context = CertificateValidationContext::default();
     if skips_verification(settings) {
         context.trust_chain_verification = TrustChainVerification::AcceptUntrusted as i32;
         return context;
     }
+    if !verifies(settings, mesh) {
+        // Names that no root vouches for say nothing, and Envoy refuses such a context.
+        return context;
+    }
     context.trusted_ca = file(&settings.ca_certificates);
     context.crl = file(&settings.ca_crl);
-    if settings.ca_certificates.is_empty() && mesh.verify_certificate_at_client() {
+    if settings.ca_certificates.is_empty() {
         context.system_root_certs = Some(SystemRootCerts {});
     }
     // Without names of its own the certificate must have the SNI; an absent SNI is the request's host.
