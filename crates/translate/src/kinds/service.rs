@@ -154,6 +154,10 @@ pub fn verdict(world: &World, service: &Resource<Service>, notes: &mut Vec<Note>
                 "the protocol is not declared and taken as HTTP/1.1; name the port http-… or set appProtocol",
             ),
         }
+        // Only a name can be missing; a number needs no look at every workload.
+        if !matches!(port.target_port, Some(IntOrString::Name(_))) {
+            continue;
+        }
         let unresolved = |entry: &&Arc<Resource<WorkloadEntry>>| target_port(port, &entry.spec).is_none();
         if let Some(entry) = workloads(world, service).find(unresolved) {
             let reason =
