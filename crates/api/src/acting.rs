@@ -200,6 +200,11 @@ pub fn patterns(kind: Kind) -> Vec<(String, State)> {
     all
 }
 
+/// As [`patterns`], for the settings of the mesh.
+pub fn mesh_patterns() -> Vec<(String, State)> {
+    MESH_CONFIG.iter().map(|(pattern, state)| (pattern.to_string(), *state)).collect()
+}
+
 /// The fields of a resource that are accepted and do not act yet, each once (not what stands below it).
 pub fn not_acting(object: &Object) -> Vec<Problem> {
     let (kind, meta, origin) = (object.kind(), object.meta(), object.origin());
@@ -220,8 +225,7 @@ pub fn not_acting(object: &Object) -> Vec<Problem> {
 
 /// As [`not_acting`], for the settings of the mesh.
 pub(crate) fn mesh_config(origin: &Origin, report: &mut Report<'_>) {
-    let patterns: Vec<_> = MESH_CONFIG.iter().map(|(pattern, state)| (pattern.to_string(), *state)).collect();
-    collect(origin, &patterns, |_| NOT_YET, report, |_| true);
+    collect(origin, &mesh_patterns(), |_| NOT_YET, report, |_| true);
 }
 
 /// What is said of a field that no pattern names.
