@@ -1,9 +1,11 @@
-//! Chores of the workspace: `cargo xtask tidy` checks the laws of ARCHITECTURE.md.
+//! Chores of the workspace: `cargo xtask tidy` checks the laws of ARCHITECTURE.md; `cargo xtask mutate` shows which rules
+//! no test holds.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod mutate;
 mod tidy;
 
 /// Chores of the workspace.
@@ -17,10 +19,30 @@ struct Arguments {
 enum Chore {
     /// Checks import rules, purity, file and function sizes, path depth and forbidden words
     Tidy,
+    /// Takes one rule out at a time, in a copy of the tree, and tells which faults the tests do not find
+    Mutate(mutate::Options),
 }
 
 fn main() -> ExitCode {
-    let Chore::Tidy = Arguments::parse().chore;
+    match Arguments::parse().chore {
+        Chore::Tidy => tidy(),
+        Chore::Mutate(options) => {
+            let run = || {
+                let root = tidy::root()?;
+                mutate::run(&options, &root, &tidy::tracked(&root)?)
+            };
+            match run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("mutate: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+fn tidy() -> ExitCode {
     match tidy::run() {
         Ok(faults) if faults.is_empty() => {
             println!("tidy: the house is in order");

@@ -24,12 +24,13 @@ pub fn run() -> Faults {
     Ok(faults)
 }
 
-fn root() -> Result<PathBuf, Box<dyn std::error::Error>> {
+/// The root of the workspace.
+pub fn root() -> Result<PathBuf, Box<dyn std::error::Error>> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?)
 }
 
 /// Files that git tracks, or would track, relative to the root.
-fn tracked(root: &Path) -> Result<Vec<PathBuf>, Box<dyn std::error::Error>> {
+pub fn tracked(root: &Path) -> Result<Vec<PathBuf>, Box<dyn std::error::Error>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)

@@ -1,0 +1,79 @@
+//! The copy of the tree in which faults are made. Files that are as they were keep their time, so that little is built.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::fault::{self, Fault};
+
+/// The copy.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Its root.
+    pub root: PathBuf,
+    /// Cargo's target folder for it.
+    pub target: PathBuf,
+}
+
+impl Scratch {
+    /// Makes the copy of a tree's files equal to them.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn copy(root: &Path, files: &[PathBuf]) -> Result<Scratch, Box<dyn Error>> {
+        let base = root.join("target/mutate");
+        let scratch = Scratch { root: base.join("tree"), target: base.join("target") };
+        let mut old = Vec::new();
+        list(&scratch.root, &mut old)?;
+        for path in old {
+            if !files.iter().any(|file| scratch.root.join(file) == path) {
+                fs::remove_file(path)?;
+            }
+        }
+        for file in files {
+            let (from, to) = (root.join(file), scratch.root.join(file));
+            let bytes = fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
+            if fs::read(&to).is_ok_and(|known| known == bytes) {
+                continue;
+            }
+            if let Some(folder) = to.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::write(&to, bytes).map_err(|error| format!("{}: {error}", to.display()))?;
+        }
+        Ok(scratch)
+    }
+
+    /// Runs something while a file has a fault.
+    ///
+    /// # Errors
+    /// The file cannot be read or written; the error of what is run.
+    pub fn with<T>(
+        &self,
+        file: &Path,
+        fault: &Fault,
+        run: impl FnOnce() -> Result<T, Box<dyn Error>>,
+    ) -> Result<T, Box<dyn Error>> {
+        let path = self.root.join(file);
+        let text = fs::read_to_string(&path)?;
+        fs::write(&path, fault::apply(&text, fault))?;
+        let result = run();
+        fs::write(&path, text)?;
+        result
+    }
+}
+
+fn list(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            list(&path, found)?;
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
