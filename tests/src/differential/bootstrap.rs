@@ -10,7 +10,7 @@ use super::tls::Certificates;
 
 const TYPES: &str = "type.googleapis.com/envoy.extensions";
 /// What every request leaves in the access log: names and values, with blanks between them.
-const LOG: &str = "method=%REQ(:METHOD)% path=%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% protocol=%PROTOCOL% status=%RESPONSE_CODE% \
+pub const LOG: &str = "method=%REQ(:METHOD)% path=%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% protocol=%PROTOCOL% status=%RESPONSE_CODE% \
     flags=%RESPONSE_FLAGS% details=%RESPONSE_CODE_DETAILS% cluster=%UPSTREAM_CLUSTER% upstream=%UPSTREAM_HOST% \
     route=%ROUTE_NAME% received=%BYTES_RECEIVED% sent=%BYTES_SENT%";
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::bootstrap::LOG;
 use super::text;
 
 /// One case. `docs/testing.md` explains the fields to whoever writes one.
@@ -275,7 +276,7 @@ pub fn read(file: &Path, name: &str) -> Result<Case, String> {
         value.as_object_mut().map(|object| object.remove(comment));
     }
     case.name = name.to_owned();
-    case.checksum = format!("{:016x}", text::checksum(value.to_string().as_bytes()));
+    case.checksum = format!("{:016x}", text::checksum(format!("{value}{LOG}").as_bytes()));
     if case.steps.is_empty() && case.distribution.is_none() {
         return Err(fault(&"has neither steps nor a distribution: it would observe nothing"));
     }
