@@ -36,9 +36,9 @@ pub fn find(text: &str) -> Vec<Fault> {
     let mut in_literal = false;
     for (index, line) in code.lines().enumerate() {
         let trimmed = line.trim_start();
-        let quotes = line.replace("\\\"", "").matches('"').count();
-        let whole = !in_literal && quotes % 2 == 0;
-        in_literal ^= quotes % 2 == 1;
+        let ends_as_it_begins = quotes(line).is_multiple_of(2);
+        let whole = !in_literal && ends_as_it_begins;
+        in_literal ^= !ends_as_it_begins;
         if !whole || trimmed.starts_with("//") || trimmed.starts_with('#') || trimmed.starts_with("use ") {
             continue;
         }
@@ -67,10 +67,14 @@ pub fn apply(text: &str, fault: &Fault) -> String {
     lines.join("\n") + "\n"
 }
 
+/// Quotes that begin or end a string literal.
+fn quotes(text: &str) -> usize {
+    text.replace("\\\"", "").matches('"').count()
+}
+
 /// Where a text stands outside of string literals.
 fn outside(line: &str, wanted: &str) -> Option<usize> {
-    let found = line.match_indices(wanted).map(|(at, _)| at);
-    found.into_iter().find(|at| line[..*at].replace("\\\"", "").matches('"').count() % 2 == 0)
+    line.match_indices(wanted).map(|(at, _)| at).find(|at| quotes(&line[..*at]).is_multiple_of(2))
 }
 
 fn operator(line: &str, from: &str, to: &str) -> Option<String> {
