@@ -15,6 +15,7 @@ use super::h1::Limits;
 use super::h1_buffers::{HIGH_WATER, Transport};
 use super::h1_decode::{BodyDecoder, Step};
 use super::h1_encode::{self, Framing};
+use super::h1_request::{Underscores, apply_underscores};
 use super::h1_server::ConnectionError;
 use super::handler::InformationalSink;
 use super::head::{BodyLength, ResponseHead};
@@ -43,10 +44,12 @@ pub(crate) struct Shared<IO> {
     /// The client does not take what it is sent.
     write_stall: Deadline,
     stall_timeout: Duration,
+    /// Names in trailers are held to the rule of heads.
+    underscores: Underscores,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
-    pub(crate) fn new(io: IO, stall_timeout: Duration) -> Self {
+    pub(crate) fn new(io: IO, stall_timeout: Duration, underscores: Underscores) -> Self {
         Shared {
             transport: Transport::new(io),
             decoder: BodyDecoder::Done,
@@ -57,6 +60,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
             read_stall: Deadline::default(),
             write_stall: Deadline::default(),
             stall_timeout,
+            underscores,
         }
     }
 
@@ -120,7 +124,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
                     self.read_stall.clear();
                     return Poll::Ready(Some(Ok(Frame::Data(data))));
                 }
-                Ok(Step::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
+                Ok(Step::Trailers(mut trailers)) => {
+                    return match apply_underscores(&mut trailers, self.underscores) {
+                        Ok(()) => Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
+                        Err(refusal) => self.break_body(Reason::BadRequest, refusal.to_string()),
+                    };
+                }
                 Ok(Step::End) => return Poll::Ready(None),
                 Ok(Step::NeedMore) => {}
                 Err(refusal) => return self.break_body(Reason::BadRequest, refusal.to_string()),
@@ -333,7 +342,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_reads_again_has_all_of_its_time_again() {
         let (mut client, server) = duplex(8);
-        let mut shared = Shared::new(server, Duration::from_secs(3600));
+        let mut shared = Shared::new(server, Duration::from_secs(3600), Underscores::Allow);
         let mut cx = Context::from_waker(Waker::noop());
         shared.transport.push(Bytes::from_static(b"0123456789"));
         assert!(shared.poll_flush(&mut cx).is_pending() && shared.write_stall.is_set());

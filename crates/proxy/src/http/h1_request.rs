@@ -107,7 +107,8 @@ fn is_without_version(bytes: &[u8]) -> bool {
         && parts.next().is_none()
 }
 
-fn apply_underscores(headers: &mut Headers, action: Underscores) -> Result<(), Refusal> {
+/// Acts on the names of a head or of trailers.
+pub(crate) fn apply_underscores(headers: &mut Headers, action: Underscores) -> Result<(), Refusal> {
     let has_one = |name: &[u8]| memchr::memchr(b'_', name).is_some();
     match action {
         Underscores::Allow => {}

@@ -104,7 +104,7 @@ pub async fn serve<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let shared = Rc::new(RefCell::new(Shared::new(io, options.stall_timeout)));
+    let shared = Rc::new(RefCell::new(Shared::new(io, options.stall_timeout, options.rules.underscores)));
     let drained = RefCell::new(OnWake::new(drain.started()));
     let connection = Connection { shared, handler, options, drained, requests: Cell::new(0) };
     let mut waiting = Deadline::default();

@@ -117,6 +117,24 @@ async fn the_last_request_that_a_connection_may_bring_closes_it() {
 }
 
 #[tokio::test]
+async fn trailers_are_held_to_the_rule_of_underscores() {
+    let input = "POST /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
+         2\r\nde\r\n0\r\nX_Y: 1\r\nZ: 1\r\n\r\n";
+    let rule = |underscores| {
+        let rules = RequestRules { underscores, ..RequestRules::default() };
+        ServerOptions { rules, ..options() }
+    };
+    for (underscores, seen) in [(Underscores::Allow, "POST /a de 2"), (Underscores::Drop, "POST /a de 1")] {
+        let recorder = Recorder::default();
+        talk_with(rule(underscores), input, &recorder).await.1.unwrap();
+        assert_eq!(*recorder.seen.borrow(), [seen]);
+    }
+    let recorder = Recorder::default();
+    let _ = talk_with(rule(Underscores::Reject), input, &recorder).await;
+    assert_eq!(*recorder.seen.borrow(), ["/a broken Downstream"]);
+}
+
+#[tokio::test]
 async fn http_10_closes_unless_asked_to_stay() {
     let recorder = Recorder::default();
     let input = "GET /a HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\nPOST /echo HTTP/1.0\r\nHost: h\r\n\
