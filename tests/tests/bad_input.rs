@@ -1,5 +1,5 @@
 //! Bad input to a running `tulled`: each is named with its place, and the mesh goes on with what was good.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,9 +1,9 @@
 //! `tulle-proxy` under a static Envoy bootstrap: the three file formats, a request, refusal, drain.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use protos::Message;
 use protos::envoy::envoy::config::bootstrap::v3::Bootstrap;
@@ -77,7 +77,7 @@ fn write(place: &Place, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-fn start(place: &Place, file: &PathBuf) -> Process {
+fn start(place: &Place, file: &Path) -> Process {
     Process::start("tulle-proxy", &["-c", file.to_str().unwrap(), "--concurrency", "1"], place.folder.path())
 }
 
