@@ -85,9 +85,8 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Starts the example on 127.`block`/16 with Envoy as the sidecar of `envoys` and `tulle-proxy` as the others',
-    /// and waits until each has its configuration.
-    pub fn start(envoy: &Path, block: u8, dialect: Dialect, envoys: &[&str]) -> Mesh {
+    /// Starts the example's control plane on 127.`block`/16, and no workload.
+    pub fn without_workloads(envoy: &Path, block: u8, dialect: Dialect) -> Mesh {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut mesh = Mesh {
             processes: Vec::new(),
@@ -100,6 +99,13 @@ impl Mesh {
         };
         mesh.copy_example();
         mesh.start_control();
+        mesh
+    }
+
+    /// Starts the example on 127.`block`/16 with Envoy as the sidecar of `envoys` and `tulle-proxy` as the others',
+    /// and waits until each has its configuration.
+    pub fn start(envoy: &Path, block: u8, dialect: Dialect, envoys: &[&str]) -> Mesh {
+        let mut mesh = Mesh::without_workloads(envoy, block, dialect);
         for workload in WORKLOADS {
             mesh.start_program(&workload);
             if envoys.contains(&workload.name) {
@@ -204,13 +210,20 @@ impl Mesh {
         self.processes.push((process.to_owned(), started));
     }
 
-    fn own_folder(&self, name: &str) -> PathBuf {
+    /// `tulled`'s TLS port.
+    pub fn control(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// A folder of the mesh's temporary one, 0700.
+    pub fn own_folder(&self, name: &str) -> PathBuf {
         let folder = self.folder.path().join(name);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
         folder
     }
 
-    fn write_token(&self, workload: &Workload, folder: &Path) {
+    /// Writes a fresh join token of a workload's identity to `folder/token`.
+    pub fn write_token(&self, workload: &Workload, folder: &Path) {
         let data = self.path("data");
         let output = Command::new(binary("tulled"))
             .args(["token", "create", "--namespace", workload.namespace, "--service-account"])
