@@ -36,6 +36,17 @@ const ELSEWHERE: [(&str, &str); 2] = [
     ),
     (".static_resources.clusters.name", "what only the xDS server's cluster may have is refused for another"),
 ];
+/// Values of enumerations that say what another one, or nothing, says as well.
+const SYNONYMS: [(&str, &str); 8] = [
+    ("transport_api_version", "AUTO"),
+    ("transport_api_version", "V3"),
+    ("resource_api_version", "AUTO"),
+    ("resource_api_version", "V3"),
+    ("api_type", "AGGREGATED_DELTA_GRPC"),
+    ("path_with_escaped_slashes_action", "KEEP_UNCHANGED"),
+    ("tls_minimum_protocol_version", "TLSv1_2"),
+    ("tls_maximum_protocol_version", "TLSv1_3"),
+];
 /// Deepest walk.
 const MAX_DEPTH: usize = 24;
 
@@ -120,15 +131,24 @@ impl Walk<'_> {
         before: &Answer,
         rebuild: &dyn Fn(DynamicMessage) -> DynamicMessage,
     ) -> bool {
-        let cleared = message.has_field(field).then_some(None);
-        other_values(field).into_iter().map(Some).chain(cleared).any(|value| {
+        let answered = |value: Option<Value>| {
             let mut changed = message.clone();
             match value {
                 Some(value) => changed.set_field(field, value),
                 None => changed.clear_field(field),
             }
             is_answer(field, before, &(self.read)(&rebuild(changed)))
-        })
+        };
+        if let (Kind::Enum(kind), false) = (field.kind(), field.is_list()) {
+            // Every value of an enumeration has a meaning of its own.
+            let current = message.get_field(field).as_enum_number();
+            let values = kind.values().filter(|value| {
+                Some(value.number()) != current && !SYNONYMS.contains(&(field.name(), value.name()))
+            });
+            return values.into_iter().all(|value| answered(Some(Value::EnumNumber(value.number()))));
+        }
+        let cleared = message.has_field(field).then_some(None);
+        other_values(field).into_iter().map(Some).chain(cleared).any(answered)
     }
 
     /// Whether the mere presence of a message is refused or reported: then its fields need no answer of their own.
