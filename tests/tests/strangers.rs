@@ -99,7 +99,7 @@ fn denied(mesh: &Mesh, envoy_server: &str) {
     until("the stranger is denied again", || stranger(mesh, FEW).only(403).then_some(()));
 }
 
-/// Certificates of 20 s were renewed meanwhile, and Envoy took them.
+/// Certificates of 30 s were renewed meanwhile, and Envoy took them.
 fn renewed(mesh: &Mesh, envoys: &[&str]) {
     for name in envoys {
         until("the certificate is renewed twice", || {

@@ -197,7 +197,7 @@ impl Mesh {
         let mut words = vec!["cert", "--control", &control, "--trust-domain", "cluster.local"];
         words.extend(["--token-file", token.to_str().unwrap(), "--sds", socket.to_str().unwrap()]);
         // So short-lived that it is renewed several times while requests flow.
-        words.extend(["--lifetime", "20"]);
+        words.extend(["--lifetime", "30"]);
         self.processes.push((format!("{process}-cert"), Process::start("tulle", &words, &folder)));
         until("tulle cert has a socket", || socket.exists().then_some(()));
         let bootstrap =
