@@ -165,4 +165,24 @@ mod tests {
         assert_eq!(refused.path, "access_log[0].typed_config.log_format.text_format");
         assert!(refused.reason.contains("%WASM%"));
     }
+    fn json(count: usize, value: pb::value::Kind) -> Result<crate::Read<Vec<AccessLog>>> {
+        use file::file_access_log::AccessLogFormat as Choice;
+        let field = |index| (format!("field-{index:03}"), pb::Value { kind: Some(value.clone()) });
+        let fields = (0..count).map(field).collect();
+        let format = Some(core::substitution_format_string::Format::JsonFormat(pb::Struct { fields }));
+        let log_format = core::SubstitutionFormatString { format, ..Default::default() };
+        read(FileAccessLog { path: "/x".into(), access_log_format: Some(Choice::LogFormat(log_format)) })
+    }
+
+    #[test]
+    fn fields_of_a_json_log_are_texts_in_order_and_bounded() {
+        let text = pb::value::Kind::StringValue("%RESPONSE_CODE%".into());
+        let logs = json(2, text.clone()).unwrap().value;
+        let AccessLogFormat::Json(fields) = &logs[0].format else { panic!("{logs:?}") };
+        let names: Vec<&str> = fields.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["field-000", "field-001"]);
+        assert!(json(MAX_FIELDS, text.clone()).is_ok());
+        assert!(json(MAX_FIELDS + 1, text).unwrap_err().reason.contains("the limit is 200"));
+        assert!(json(1, pb::value::Kind::BoolValue(true)).unwrap_err().path.contains("field-000"));
+    }
 }
