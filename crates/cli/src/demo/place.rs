@@ -183,7 +183,7 @@ mod tests {
             "subset: stable}, weight: 95",
             "subset: stable}, wieght: 95",
         );
-        assert_eq!(line.unwrap(), 20);
+        assert_eq!(line.unwrap(), 21);
         assert!(place.edit("production/payment-service.yaml", "weight: 95", "weight: 1").is_err());
         assert!(
             std::fs::read_to_string(place.config().join("production/services.yaml"))
