@@ -17,6 +17,9 @@ mod tour;
 /// How long the processes of the demo may take to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Exit code after a signal that ended the tour, as shells count it.
+const INTERRUPTED: u8 = 130;
+
 /// Flags of `tulle demo`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArguments {
@@ -46,13 +49,8 @@ async fn supervise(arguments: DemoArguments) -> Result<ExitCode, Error> {
     let (sender, mut receiver) = tokio::sync::oneshot::channel();
     let (finished, jobs) = (drain.clone(), tasks.clone());
     tasks.spawn_local("tour", async move {
-        let stop = jobs.drain();
-        let result = tokio::select! {
-            result = guided(&arguments, &jobs) => result,
-            () = stop.started() => Ok(ExitCode::from(130)),
-        };
         // The receiver lives until the supervisor has seen this task end.
-        let _ = sender.send(result);
+        let _ = sender.send(guided(&arguments, &jobs).await);
         finished.start();
         Ok(())
     });
@@ -65,20 +63,31 @@ async fn supervise(arguments: DemoArguments) -> Result<ExitCode, Error> {
     receiver.try_recv().map_err(|_| "the demo did not stop in time")?
 }
 
+/// Starts the mesh, walks the tour, stops the mesh. A signal ends it early with exit code 130.
 async fn guided(arguments: &DemoArguments, tasks: &Tasks) -> Result<ExitCode, Error> {
+    let stop = tasks.drain();
     let mut picture = picture::Picture::new(arguments.check);
     let place = place::Place::prepare(arguments.directory.clone())?;
-    let mut mesh = mesh::Mesh::start(place, tasks, &mut picture).await?;
-    let claims = tour::walk(&mut mesh, &mut picture, arguments.requests).await;
+    let mut mesh = tokio::select! {
+        mesh = mesh::Mesh::start(place, tasks, &mut picture) => mesh?,
+        () = stop.started() => return Ok(INTERRUPTED.into()),
+    };
+    let claims = tokio::select! {
+        claims = tour::walk(&mut mesh, &mut picture, arguments.requests) => Some(claims),
+        () = stop.started() => None,
+    };
     picture.clear();
+    let Some(claims) = claims else {
+        mesh.stop().await;
+        return Ok(INTERRUPTED.into());
+    };
     let ok = claims.iter().all(|claim| claim.ok);
     if arguments.check {
         println!("{}", serde_json::json!({"ok": ok, "claims": claims}));
-        mesh.stop().await;
-        return Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    } else {
+        tour::farewell(&mesh, &claims);
+        stop.started().await;
     }
-    tour::farewell(&mesh, &claims);
-    runtime::signals::shutdown().await?;
     mesh.stop().await;
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
