@@ -140,10 +140,13 @@ fn normalize(path: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
     Ok(if out == path { None } else { Some(out) })
 }
 
-/// Backslashes become slashes, escapes of unreserved characters are decoded once, bytes outside ASCII are escaped.
+/// Backslashes become slashes, escapes of unreserved characters are decoded once, bytes outside ASCII are escaped. A
+/// percent sign that is no escape, and would become one by what is decoded behind it, is escaped itself: `%%361` must
+/// not come out as `%61`, which the application would decode to a path that no policy has seen.
 fn decode(path: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::with_capacity(path.len());
     let mut index = 0;
+    let mut bare = None;
     while let Some(byte) = path.get(index) {
         index += 1;
         match byte {
@@ -162,7 +165,10 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, &'static str> {
                             out.push(b'%');
                         }
                     }
-                    _ => out.push(b'%'),
+                    _ => {
+                        bare = Some(out.len());
+                        out.push(b'%');
+                    }
                 }
             }
             0..=0x20 | 0x7f => return Err("the path has a space or control character"),
@@ -171,6 +177,12 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, &'static str> {
                 out.extend([b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
             }
             _ => out.push(*byte),
+        }
+        if let Some(at) = bare.filter(|at| out.len() > at + 2) {
+            if out[at + 1..at + 3].iter().all(u8::is_ascii_hexdigit) {
+                out.splice(at + 1..at + 1, *b"25");
+            }
+            bare = None;
         }
     }
     Ok(out)
@@ -275,6 +287,26 @@ mod tests {
                 );
             }
             texts = longer.into_iter().take(3000).collect();
+        }
+    }
+
+    #[test]
+    fn decoding_never_makes_a_new_escape() {
+        // An application decodes what it gets: it must not find a path there that no policy has seen.
+        for (target, expected) in [
+            ("/%%361dmin", "/%2561dmin"),
+            ("/%%32e%%32e/admin", "/%252e%252e/admin"),
+            ("/%6%31dmin", "/%2561dmin"),
+            ("/%%32%66admin", "/%252fadmin"),
+            ("/%%35%43admin", "/%255Cadmin"),
+            ("/%%300", "/%2500"),
+            ("/%%%36%31", "/%%2561"),
+            ("/%%", "/%%"),
+            ("/%%41%7a", "/%Az"),
+        ] {
+            let once = forward(target, ALL);
+            assert_eq!(once, expected, "{target}");
+            assert_eq!(forward(&once, ALL), once, "{target}");
         }
     }
 
