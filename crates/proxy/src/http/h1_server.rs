@@ -127,7 +127,9 @@ where
                 return Ok(Closed::Refused(refusal));
             }
             Next::Closed(closed) => {
-                poll_fn(|cx| connection.shared.borrow_mut().transport.poll_shutdown(cx)).await.ok();
+                // TLS has a last word, and a client that does not read leaves no room for it.
+                let shutdown = poll_fn(|cx| connection.shared.borrow_mut().transport.poll_shutdown(cx));
+                let _ = tokio::time::timeout(LINGER, shutdown).await;
                 return Ok(closed);
             }
         }

@@ -432,3 +432,45 @@ async fn a_small_request_costs_one_read_and_one_write() {
     let (closed, ()) = tokio::join!(serve(server, &recorder, &options, &watch), talking);
     assert_eq!(closed.unwrap(), Closed::ByClient);
 }
+
+/// Takes bytes, and never the end of them: a peer that does not read leaves no room for what TLS says when it closes.
+struct NeverClosed(DuplexStream);
+
+impl AsyncRead for NeverClosed {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for NeverClosed {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        std::pin::Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_goes_also_when_its_client_does_not_read() {
+    let recorder = Recorder::default();
+    let (_client, server) = duplex(4096);
+    let (_drain, watch) = Drain::new();
+    let options = ServerOptions { idle_timeout: Duration::from_millis(10), ..options() };
+    let serving = serve(NeverClosed(server), &recorder, &options, &watch);
+    let closed = tokio::time::timeout(LINGER * 5, serving).await;
+    assert_eq!(closed.expect("the connection is held for ever").unwrap(), Closed::Idle);
+}
