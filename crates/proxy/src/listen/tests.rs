@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use config::model::{
@@ -235,6 +236,52 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
         assert_eq!(bound.counts.overflow.load(std::sync::atomic::Ordering::Relaxed), 1);
         assert_eq!(ask(&mut first).await.unwrap(), b'a');
         assert!(!bench.shared.registry.merged_simple().is_empty());
+    })
+    .await;
+}
+
+/// Counts the lines that a log would get.
+struct Lines(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_flood_of_connections_beyond_the_limit_is_no_flood_of_lines() {
+    const FLOOD: u64 = 300;
+    let lines = Arc::new(AtomicUsize::new(0));
+    let _guard = tracing::subscriber::set_default(Lines(lines.clone()));
+    on_local(async {
+        let mut bench = Bench::new(1).await;
+        bench.apply(Some(listener(bench.address, "a", 100)));
+        let mut first = bench.connect().await;
+        assert_eq!(ask(&mut first).await.unwrap(), b'a');
+        for _ in 0..FLOOD {
+            assert!(ask(&mut bench.connect().await).await.is_err());
+        }
+        let bound = bench.manager.listening().list()[0].clone();
+        assert_eq!(bound.counts.overflow.load(Ordering::Relaxed), FLOOD);
+        let lines = lines.load(Ordering::Relaxed);
+        assert!((1..FLOOD as usize / 2).contains(&lines), "{lines} lines");
     })
     .await;
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use runtime::Tasks;
@@ -28,7 +28,7 @@ pub struct Worker {
     pub limit: ConnectionLimit,
     /// Serves HTTP.
     pub http: Rc<filter::Worker>,
-    /// Lines about failed handshakes.
+    /// Lines about connections that failed: no accept, no place, no handshake.
     pub failures: DenialLog,
     /// Forwards bytes.
     pub tcp: Forwarder,
@@ -52,7 +52,9 @@ async fn accept(worker: Rc<Worker>, bound: Arc<Bound>, listener: TcpListener) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => start(&worker, &bound, stream, peer),
                 Err(error) => {
-                    tracing::warn!(listener = %bound.name, "accept failed: {error}");
+                    if let Some(suppressed) = worker.failures.admit(Instant::now()) {
+                        tracing::warn!(listener = %bound.name, suppressed, "accept failed: {error}");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -70,7 +72,10 @@ fn start(worker: &Rc<Worker>, bound: &Arc<Bound>, stream: TcpStream, peer: std::
         count(&bound.counts.overflow);
         count(&bound.counts.closed);
         let limit = worker.limit.limit();
-        tracing::warn!(listener = %bound.name, %peer, limit, "closed: too many connections; raise `ulimit -n`");
+        // Anybody can open connections; nobody may fill the log with them.
+        if let Some(suppressed) = worker.failures.admit(Instant::now()) {
+            tracing::warn!(listener = %bound.name, %peer, limit, suppressed, "closed: too many connections; raise `ulimit -n`");
+        }
         return;
     };
     let (worker_of_job, bound) = (worker.clone(), bound.clone());
