@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use super::registry::Registry;
 
 /// Lines that may wait for a slow sink.
 pub const QUEUE: usize = 8_192;
+/// Bytes of lines that may wait: a client decides how long a line is.
+pub const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// Lines are written together up to this many bytes.
 const BATCH: usize = 64 * 1024;
 
@@ -30,6 +32,8 @@ enum Message {
 pub struct LogSink {
     queue: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
+    /// Bytes of the lines that are not written yet.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl LogSink {
@@ -45,17 +49,20 @@ impl LogSink {
     fn with_queue(writer: impl Write + Send + 'static, lines: usize) -> io::Result<Self> {
         let (queue, receiver) = sync_channel(lines);
         let dropped = Arc::new(AtomicU64::new(0));
-        let failed = dropped.clone();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (failed, left) = (dropped.clone(), waiting.clone());
         // The thread ends when the last sender is gone.
-        runtime::thread::spawn("access-log", move || write_all(receiver, writer, &failed))?;
-        Ok(Self { queue, dropped })
+        runtime::thread::spawn("access-log", move || write_all(receiver, writer, &failed, &left))?;
+        Ok(Self { queue, dropped, waiting })
     }
 
     /// Queues a line; when the queue is full the line is dropped and counted.
     pub fn write(&self, line: Vec<u8>) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.queue.try_send(Message::Line(line))
-        {
+        let length = line.len();
+        // Reserve, then look: workers write at the same time.
+        let fits = self.waiting.fetch_add(length, Ordering::Relaxed).saturating_add(length) <= QUEUE_BYTES;
+        if !fits || self.queue.try_send(Message::Line(line)).is_err() {
+            self.waiting.fetch_sub(length, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -72,7 +79,12 @@ impl LogSink {
     }
 }
 
-fn write_all(receiver: Receiver<Message>, mut writer: impl Write, failed: &AtomicU64) {
+fn write_all(
+    receiver: Receiver<Message>,
+    mut writer: impl Write,
+    failed: &AtomicU64,
+    waiting_bytes: &AtomicUsize,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut lines = 0;
     while let Ok(first) = receiver.recv() {
@@ -91,6 +103,7 @@ fn write_all(receiver: Receiver<Message>, mut writer: impl Write, failed: &Atomi
         if writer.write_all(&batch).and_then(|()| writer.flush()).is_err() {
             failed.fetch_add(lines, Ordering::Relaxed);
         }
+        waiting_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
         batch.clear();
         lines = 0;
         if let Some(done) = waiting {
@@ -191,6 +204,27 @@ mod tests {
         let text = String::from_utf8(written.iter().flatten().collect()).unwrap();
         assert!(text.starts_with("line 0\nline 1\n"), "{text}");
         assert_eq!(text.lines().count() as u64, 100 - dropped, "what was not dropped was written, once");
+    }
+
+    #[test]
+    fn a_stuck_sink_holds_a_bounded_number_of_bytes_however_long_its_lines_are() {
+        let ((go, gate), (out, written)) = (channel(), channel());
+        let sink = LogSink::start(Gate { go: gate, out, opened: false }).unwrap();
+        let line = 64 * 1024;
+        let fit = (QUEUE_BYTES / line) as u64;
+        for _ in 0..fit + 100 {
+            sink.write(vec![b'x'; line]);
+        }
+        assert_eq!(sink.dropped(), 100);
+        go.send(()).unwrap();
+        while !sink.flush(Duration::from_secs(10)) {}
+        let before = sink.dropped();
+        sink.write(vec![b'y'; line]);
+        while !sink.flush(Duration::from_secs(10)) {}
+        assert_eq!(sink.dropped(), before, "room comes back when lines were written");
+        drop(sink);
+        let bytes: usize = written.iter().map(|piece| piece.len()).sum();
+        assert_eq!(bytes as u64, (fit + 101 - before) * line as u64);
     }
 
     #[test]
