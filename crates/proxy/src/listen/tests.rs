@@ -22,7 +22,7 @@ use super::{ConnectionLimit, Manager, Worker};
 use crate::filter::{self, Shared};
 use crate::route::LiveRouting;
 use crate::state::Snapshot;
-use crate::tcp::Forwarder;
+use crate::tcp::{self, Forwarder};
 use crate::upstream::testing::{assignment, cluster, endpoint, environment};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -282,6 +282,38 @@ async fn a_flood_of_connections_beyond_the_limit_is_no_flood_of_lines() {
         assert_eq!(bound.counts.overflow.load(Ordering::Relaxed), FLOOD);
         let lines = lines.load(Ordering::Relaxed);
         assert!((1..FLOOD as usize / 2).contains(&lines), "{lines} lines");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_forwarded_connection_that_is_cut_is_logged_with_what_went_through() {
+    on_local(async {
+        let bench = Bench::new(1).await;
+        let path = std::env::temp_dir().join(format!("tulle-cut-{}.log", std::process::id()));
+        let log = crate::filter::testing::log_to(path.to_str().unwrap());
+        let proxy = Arc::new(TcpProxy {
+            stat_prefix: "test".into(),
+            cluster: TcpCluster::One("a".into()),
+            idle_timeout: None,
+            max_connect_attempts: 1,
+            access_log: vec![log],
+        });
+        let forwarder = Forwarder::new(filter::Worker::new(&bench.shared));
+        let (mut client, near) = tokio::io::duplex(64);
+        let downstream = filter::Downstream { local: bench.address, remote: bench.address, session: None };
+        tokio::select! {
+            () = tcp::forward(&forwarder, &proxy, near, &downstream) => panic!("it ended by itself"),
+            answer = async {
+                client.write_all(b"?").await.unwrap();
+                client.read_u8().await
+            } => assert_eq!(answer.unwrap(), b'a'),
+        }
+        bench.shared.sinks.flush(LIMIT);
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::remove_file(&path).ok();
+        // Bytes received and sent.
+        assert!(text.contains(" 1 1 a 127.0.0.1:") && text.lines().count() == 1, "{text:?}");
     })
     .await;
 }

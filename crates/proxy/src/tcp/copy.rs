@@ -31,36 +31,37 @@ pub enum CopyError {
     Io(#[from] io::Error),
 }
 
-/// Copies until both directions have ended. Also says how much went when it fails.
+/// Copies until both directions have ended. `copied` says at any time how much went, also when it fails or is dropped.
 pub async fn both_ways<A, B>(
     client: A,
     upstream: B,
     idle: Option<Duration>,
-) -> (Copied, Result<(), CopyError>)
+    copied: &Cell<Copied>,
+) -> Result<(), CopyError>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (client_read, client_write) = tokio::io::split(client);
     let (upstream_read, upstream_write) = tokio::io::split(upstream);
-    let (sent, received) = (Cell::new(0), Cell::new(0));
+    let sent = |bytes| copied.set(Copied { sent: copied.get().sent + bytes, ..copied.get() });
+    let received = |bytes| copied.set(Copied { received: copied.get().received + bytes, ..copied.get() });
     let last = Cell::new(Instant::now());
-    let result = tokio::select! {
+    tokio::select! {
         result = async {
             tokio::try_join!(
-                one_way(client_read, upstream_write, &sent, &last),
-                one_way(upstream_read, client_write, &received, &last),
+                one_way(client_read, upstream_write, sent, &last),
+                one_way(upstream_read, client_write, received, &last),
             )
         } => result.map(|_| ()).map_err(CopyError::from),
         limit = idle_for(idle, &last) => Err(CopyError::Idle(limit)),
-    };
-    (Copied { sent: sent.get(), received: received.get() }, result)
+    }
 }
 
 async fn one_way(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    count: &Cell<u64>,
+    count: impl Fn(u64),
     last: &Cell<Instant>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
@@ -72,7 +73,7 @@ async fn one_way(
         }
         to.write_all(&buffer[..length]).await?;
         to.flush().await?;
-        count.set(count.get() + length as u64);
+        count(length as u64);
         last.set(Instant::now());
     }
 }
@@ -107,10 +108,11 @@ mod tests {
             client.read_to_end(&mut answer).await.unwrap();
             (question, answer)
         };
-        let ((question, answer), (copied, result)) = tokio::join!(talk, both_ways(near, far, None));
+        let copied = Cell::default();
+        let ((question, answer), result) = tokio::join!(talk, both_ways(near, far, None, &copied));
         result.unwrap();
         assert_eq!((&question[..], &answer[..]), (&b"question"[..], &b"the answer"[..]));
-        assert_eq!(copied, Copied { sent: 8, received: 10 });
+        assert_eq!(copied.get(), Copied { sent: 8, received: 10 });
     }
 
     #[tokio::test]
@@ -123,10 +125,11 @@ mod tests {
             tokio::time::sleep(idle / 2).await;
             client.write_all(b"x").await.unwrap();
         };
-        let ((), (copied, result)) = tokio::join!(talk, both_ways(near, far, Some(idle)));
+        let copied = Cell::default();
+        let ((), result) = tokio::join!(talk, both_ways(near, far, Some(idle), &copied));
         assert!(matches!(result, Err(CopyError::Idle(_))));
         assert!(
-            copied.sent == 1 && begun.elapsed() >= idle * 3 / 2,
+            copied.get().sent == 1 && begun.elapsed() >= idle * 3 / 2,
             "{copied:?} after {:?}",
             begun.elapsed()
         );

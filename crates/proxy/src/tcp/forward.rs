@@ -1,7 +1,7 @@
 //! One forwarded connection: cluster, host, connect with attempts, copy, access log.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 use config::model::{TcpCluster, TcpProxy};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::copy::{CopyError, both_ways};
+use super::copy::{Copied, CopyError, both_ways};
 use crate::filter::{Downstream, Worker};
 use crate::telemetry::access_log::AccessLogs;
 use crate::telemetry::record::ConnectionFacts;
@@ -67,38 +67,53 @@ enum Failure {
     Connect(ConnectFailure),
 }
 
+/// Writes the log line when the connection has ended, also when it is cut (by a drain, by the end of the process).
+struct Logged<'a> {
+    forwarder: &'a Forwarder,
+    proxy: &'a TcpProxy,
+    downstream: &'a Downstream,
+    record: RequestRecord,
+    copied: Cell<Copied>,
+}
+
+impl Drop for Logged<'_> {
+    fn drop(&mut self) {
+        let copied = self.copied.get();
+        self.record.request_body_bytes = copied.sent;
+        self.record.response_body_bytes = copied.received;
+        self.record.end = Some(Instant::now());
+        log(self.forwarder, self.proxy, &self.record, self.downstream);
+    }
+}
+
 /// Forwards one connection to its end.
 pub async fn forward<IO>(forwarder: &Forwarder, proxy: &Arc<TcpProxy>, stream: IO, downstream: &Downstream)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut record = RequestRecord::new(SystemTime::now(), Instant::now(), "-");
+    let record = RequestRecord::new(SystemTime::now(), Instant::now(), "-");
+    let mut logged = Logged { forwarder, proxy, downstream, record, copied: Cell::default() };
     let peer = downstream.remote;
-    match open(forwarder, proxy, &mut record).await {
+    match open(forwarder, proxy, &mut logged.record).await {
         Ok((upstream, info)) => {
-            record.upstream_local = info.local;
-            let (copied, result) = both_ways(stream, upstream, proxy.idle_timeout).await;
-            record.request_body_bytes = copied.sent;
-            record.response_body_bytes = copied.received;
-            match result {
+            logged.record.upstream_local = info.local;
+            match both_ways(stream, upstream, proxy.idle_timeout, &logged.copied).await {
                 Ok(()) => {}
-                Err(CopyError::Idle(_)) => record.details = Cow::Borrowed("idle_timeout"),
+                Err(CopyError::Idle(_)) => logged.record.details = Cow::Borrowed("idle_timeout"),
                 Err(CopyError::Io(error)) => tracing::debug!(%peer, "forwarding ended: {error}"),
             }
         }
         Err(Failure::NoCluster(name)) => {
-            record.flags.set(ResponseFlags::NO_CLUSTER);
+            logged.record.flags.set(ResponseFlags::NO_CLUSTER);
             tracing::debug!(%peer, cluster = name.as_deref().unwrap_or("-"), "closed: the cluster is not there");
         }
-        Err(Failure::NoHost) => record.flags.set(ResponseFlags::NO_HEALTHY_UPSTREAM),
+        Err(Failure::NoHost) => logged.record.flags.set(ResponseFlags::NO_HEALTHY_UPSTREAM),
         Err(Failure::Connect(failure)) => {
-            record.flags.set(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+            logged.record.flags.set(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
             tracing::debug!(%peer, "closed: {failure}");
-            record.transport_failure = Cow::Owned(failure.detail);
+            logged.record.transport_failure = Cow::Owned(failure.detail);
         }
     }
-    record.end = Some(Instant::now());
-    log(forwarder, proxy, &record, downstream);
 }
 
 async fn open(
