@@ -30,6 +30,9 @@ pub use super::h1_request::{RequestRules, Underscores};
 const DRAIN_LIMIT: usize = 64 * 1024;
 /// How long a connection that is being closed waits for the client to see the answer.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long an idle connection may still send a request once the drain has begun. Closing it at once would lose the
+/// request that is on its way; this one is answered, with `connection: close`.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Limits and rules of a server connection. A timeout of zero is off.
 #[derive(Debug, Clone)]
@@ -106,7 +109,8 @@ where
 {
     let shared = Rc::new(RefCell::new(Shared::new(io, options.stall_timeout, options.rules.underscores)));
     let drained = RefCell::new(OnWake::new(drain.started()));
-    let connection = Connection { shared, handler, options, drained, requests: Cell::new(0) };
+    let (leaving, requests) = (Cell::new(false), Cell::new(0));
+    let connection = Connection { shared, handler, options, drained, leaving, requests };
     let mut waiting = Deadline::default();
     loop {
         let mut reader = HeadReader::default();
@@ -147,6 +151,8 @@ struct Connection<'h, IO, F> {
     handler: &'h dyn Handler,
     options: &'h ServerOptions,
     drained: RefCell<OnWake<F>>,
+    /// The drain was seen while the connection was idle.
+    leaving: Cell<bool>,
     requests: Cell<u32>,
 }
 
@@ -190,10 +196,13 @@ where
             return waiting.poll(cx).map(|()| Ok(Next::Refused(refusal)));
         }
         transport.shrink();
-        if self.drained.borrow_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(Next::Closed(Closed::Drained)));
+        if self.drained.borrow_mut().poll(cx).is_pending() {
+            return waiting.poll(cx).map(|()| Ok(Next::Closed(Closed::Idle)));
         }
-        waiting.poll(cx).map(|()| Ok(Next::Closed(Closed::Idle)))
+        if !self.leaving.replace(true) {
+            waiting.set(Some(LAST_CALL));
+        }
+        waiting.poll(cx).map(|()| Ok(Next::Closed(Closed::Drained)))
     }
 
     /// Answers one request; says whether another one may follow.

@@ -317,6 +317,37 @@ async fn drain_finishes_what_runs_and_closes_what_is_idle() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_on_its_way_when_the_drain_begins_is_answered() {
+    let recorder = Recorder::default();
+    let options = options();
+    for first in ["", "GET /a HTTP/1.1\r\nhost: x\r\n\r\n"] {
+        let (mut client, server) = duplex(4096);
+        let (drain, watch) = Drain::new();
+        let talking = async {
+            client.write_all(first.as_bytes()).await.unwrap();
+            let mut output = Vec::new();
+            while !first.is_empty() && !output.ends_with(b"ok") {
+                client.read_buf(&mut output).await.unwrap();
+            }
+            drain.start();
+            // Until the server has seen the drain with nothing to do.
+            while !watch.is_draining() {
+                tokio::task::yield_now().await;
+            }
+            tokio::task::yield_now().await;
+            client.write_all(b"POST /b HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            let mut output = String::new();
+            client.read_to_string(&mut output).await.unwrap();
+            output
+        };
+        let (closed, output) = tokio::join!(serve(server, &recorder, &options, &watch), talking);
+        assert!(output.contains("connection: close") && output.ends_with("ok"), "{output}");
+        assert_eq!(closed.unwrap(), Closed::Drained);
+    }
+    assert_eq!(recorder.seen.borrow().iter().filter(|seen| seen.contains("/b")).count(), 2);
+}
+
+#[tokio::test]
 async fn a_response_that_breaks_off_never_ends_cleanly() {
     struct Liar;
     impl Handler for Liar {
