@@ -29,17 +29,21 @@ async fn found(mesh: &mut Mesh) -> Found {
         Ok(matches!(mesh.plaintext(frontend).await?, Plaintext::Answered(text) if text.starts_with("HTTP/1.1 200")))
     });
     let answered = answered.await;
-    let answer = mesh.plaintext(frontend).await?;
+    let answer = mesh.plaintext(frontend).await;
     mesh.place.edit(FILE, "PERMISSIVE", "STRICT")?;
     answered?;
+    let Plaintext::Answered(answer) = answer? else {
+        return Err("PERMISSIVE refused plaintext again".into());
+    };
     mesh.until("plaintext is refused again", async |mesh| {
         Ok(mesh.plaintext(frontend).await? == Plaintext::Refused)
     })
     .await?;
-    let anonymous = matches!(&answer, Plaintext::Answered(text) if !text.contains("x-forwarded-client-cert"));
+    let status = answer.lines().next().unwrap_or_default();
+    let anonymous = status.starts_with("HTTP/1.1 200") && !answer.contains("x-forwarded-client-cert");
     let measured = json!({
         "refused_without_a_byte": refused,
-        "twin": {"permissive_answers": true, "answer_names_no_caller": anonymous},
+        "twin": {"permissive_answers": status, "answer_names_no_caller": anonymous},
     });
     Ok((
         all && anonymous,

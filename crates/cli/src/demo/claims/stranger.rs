@@ -20,22 +20,24 @@ async fn found(mesh: &mut Mesh, picture: &Picture) -> Found {
         .watched_burst(Caller::Stranger, REQUESTS, None, &mut |tally| picture.traffic("stranger", tally))
         .await?;
     let denied = tally.statuses.get(&403).copied().unwrap_or_default();
-    let mut named = None;
     let log = async |mesh: &Mesh| Ok(named_in_logs(mesh).is_some());
     mesh.until("a sidecar's log names the policy", log).await?;
-    named = named.or_else(|| named_in_logs(mesh));
+    let named = named_in_logs(mesh);
 
     let policy = mesh.place.remove(FILE)?;
     let allowed = async |mesh: &Mesh| only(mesh, 200).await;
-    let twin = mesh.until("the stranger is let in without the policy", allowed).await;
+    let waited = mesh.until("the stranger is let in without the policy", allowed).await;
+    let twin = mesh.burst(Caller::Stranger, REQUESTS, None).await;
     mesh.place.write(FILE, &policy)?;
-    twin?;
+    waited?;
+    let let_in = twin?.statuses.get(&200).copied().unwrap_or_default();
     mesh.until("the stranger is denied again", async |mesh| only(mesh, 403).await).await?;
     let measured = json!({
         "requests": tally.sent, "denied": denied, "log": named,
-        "twin": {"policy": "removed", "stranger": 200},
+        "twin": {"policy": "removed", "requests": REQUESTS, "let_in": let_in},
     });
-    Ok((denied == REQUESTS, measured, format!("the stranger got {denied} times 403; the log names {POLICY}")))
+    let ok = denied == REQUESTS && named.is_some() && let_in == REQUESTS;
+    Ok((ok, measured, format!("the stranger got {denied} times 403; the log names {POLICY}")))
 }
 
 /// Whether the stranger's calls end with this status, at every one of the three workloads.
