@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use futures_util::FutureExt;
 use runtime::Drain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::Notify;
@@ -323,24 +324,25 @@ async fn a_request_that_is_on_its_way_when_the_drain_begins_is_answered() {
     for first in ["", "GET /a HTTP/1.1\r\nhost: x\r\n\r\n"] {
         let (mut client, server) = duplex(4096);
         let (drain, watch) = Drain::new();
+        let mut serving = Box::pin(serve(server, &recorder, &options, &watch));
+        client.write_all(first.as_bytes()).await.unwrap();
+        assert!((&mut serving).now_or_never().is_none(), "idle, after the first request where there is one");
+        let mut before = Vec::new();
+        while !first.is_empty() && !before.ends_with(b"ok") {
+            client.read_buf(&mut before).await.unwrap();
+        }
+        drain.start();
+        assert!(
+            (&mut serving).now_or_never().is_none(),
+            "the drain was seen, and the connection closed at once"
+        );
         let talking = async {
-            client.write_all(first.as_bytes()).await.unwrap();
-            let mut output = Vec::new();
-            while !first.is_empty() && !output.ends_with(b"ok") {
-                client.read_buf(&mut output).await.unwrap();
-            }
-            drain.start();
-            // Until the server has seen the drain with nothing to do.
-            while !watch.is_draining() {
-                tokio::task::yield_now().await;
-            }
-            tokio::task::yield_now().await;
             client.write_all(b"POST /b HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await.unwrap();
             let mut output = String::new();
             client.read_to_string(&mut output).await.unwrap();
             output
         };
-        let (closed, output) = tokio::join!(serve(server, &recorder, &options, &watch), talking);
+        let (closed, output) = tokio::join!(serving, talking);
         assert!(output.contains("connection: close") && output.ends_with("ok"), "{output}");
         assert_eq!(closed.unwrap(), Closed::Drained);
     }
