@@ -36,6 +36,11 @@ pub fn float(value: f64) -> Value {
     Value { kind: Some(Kind::NumberValue(value)) }
 }
 
+/// A truth value as a protobuf value.
+pub fn truth(value: bool) -> Value {
+    Value { kind: Some(Kind::BoolValue(value)) }
+}
+
 /// A list as a protobuf value.
 pub fn list(values: Vec<Value>) -> Value {
     Value { kind: Some(Kind::ListValue(ListValue { values })) }

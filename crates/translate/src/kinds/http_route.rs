@@ -30,6 +30,8 @@ use crate::{host, names, values};
 const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 /// Retries when nothing else is said.
 const DEFAULT_RETRIES: u32 = 2;
+/// Field of a route's `tulle` metadata: its retry policy is the default one, not a user's.
+pub const DEFAULT_RETRY_POLICY: &str = "default_retry_policy";
 /// How often another host is looked for before one already tried is taken.
 const HOST_SELECTION_ATTEMPTS: i64 = 5;
 
@@ -47,7 +49,22 @@ pub fn fill(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<
     } else {
         Some(forward(route, rule, namespace, scope, port))
     };
+    if rule.retries.is_none() {
+        mark_default_retries(route, scope);
+    }
     true
+}
+
+/// Tells `tulle-proxy` that nobody wrote the retries of a forwarding route: it then repeats only what cannot have
+/// reached the app, or what may be repeated. A policy that a user wrote runs as written.
+pub fn mark_default_retries(route: &mut Route, scope: &Scope<'_>) {
+    let forwards = matches!(&route.action, Some(Action::Route(action)) if action.retry_policy.is_some());
+    if !scope.is_tulle() || !forwards || scope.world.mesh().default_http_retry_policy.is_some() {
+        return;
+    }
+    let metadata = route.metadata.get_or_insert_default();
+    let ours = metadata.filter_metadata.entry("tulle".to_owned()).or_default();
+    ours.fields.insert(DEFAULT_RETRY_POLICY.to_owned(), values::truth(true));
 }
 
 fn forward(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<'_>, port: u16) -> Action {
@@ -245,17 +262,9 @@ fn direct_response(response: &HttpDirectResponse) -> DirectResponseAction {
     DirectResponseAction { status: response.status, body, ..Default::default() }
 }
 
-/// The retries of a rule, else of the mesh. `tulle-proxy` has defaults of its own, which repeat nothing that may have
-/// reached the app: it is sent what a user wrote, and "none" in words.
+/// The retries of a rule, else of the mesh, else the default.
 fn retries(written: Option<&HttpRetry>, scope: &Scope<'_>) -> Option<RetryPolicy> {
-    let settings = written.or(scope.world.mesh().default_http_retry_policy.as_ref());
-    if !scope.is_tulle() {
-        return retry_policy(settings);
-    }
-    settings.map(|settings| {
-        let none = RetryPolicy { num_retries: values::number(0), ..Default::default() };
-        retry_policy(Some(settings)).unwrap_or(none)
-    })
+    retry_policy(written.or(scope.world.mesh().default_http_retry_policy.as_ref()))
 }
 
 /// Envoy's retry policy; absent settings mean the default, zero attempts mean none.

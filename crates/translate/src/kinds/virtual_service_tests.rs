@@ -221,17 +221,23 @@ fn what_a_proxy_would_refuse_is_not_sent_and_said() {
 }
 
 #[test]
-fn retries_are_sent_to_tulle_only_when_written() {
-    let retries = |http: &str| match routes(http).remove(0).action {
-        Some(Action::Route(action)) => action.retry_policy,
-        other => panic!("{other:?}"),
+fn tulle_is_told_which_retries_nobody_wrote() {
+    let default_retries = |http: &str| {
+        let route = routes(http).remove(0);
+        let ours = &route.metadata.as_ref().unwrap().filter_metadata["tulle"];
+        let marked = ours.fields.get(crate::kinds::http_route::DEFAULT_RETRY_POLICY).is_some();
+        let Some(Action::Route(action)) = route.action else { panic!() };
+        (marked, action.retry_policy.and_then(|policy| policy.num_retries).map(|number| number.value))
     };
-    assert_eq!(retries(&format!("  - {TO_PAYMENT}\n")), None);
-    let none = retries(&format!("  - retries: {{attempts: 0}}\n    {TO_PAYMENT}\n")).unwrap();
-    assert_eq!((none.num_retries.unwrap().value, none.retry_on.as_str()), (0, ""));
+    assert_eq!(default_retries(&format!("  - {TO_PAYMENT}\n")), (true, Some(2)));
+    assert_eq!(
+        default_retries(&format!("  - retries: {{attempts: 2}}\n    {TO_PAYMENT}\n")),
+        (false, Some(2))
+    );
+    assert_eq!(default_retries(&format!("  - retries: {{attempts: 0}}\n    {TO_PAYMENT}\n")), (false, None));
     let mut envoy = node("127.10.0.3", "production");
     envoy.flavour = crate::node::Flavour::Envoy;
     let host = virtual_host(&with_http(&format!("  - {TO_PAYMENT}\n")), &envoy, "8080", PAYMENT).unwrap();
-    let Some(Action::Route(action)) = &host.routes[0].action else { panic!() };
-    assert_eq!(action.retry_policy.as_ref().unwrap().num_retries.unwrap().value, 2);
+    let ours = &host.routes[0].metadata.as_ref().unwrap().filter_metadata["tulle"];
+    assert_eq!(ours.fields.len(), 1, "an Envoy runs the policy as it is: {ours:?}");
 }

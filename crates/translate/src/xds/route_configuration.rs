@@ -137,13 +137,15 @@ fn service_routes(scope: &Scope<'_>, service: &Resource<Service>, fqdn: &str, po
         }
     }
     let cluster = names::outbound_cluster(u32::from(port), "", fqdn);
-    vec![Route {
+    let mut route = Route {
         name: "default".to_owned(),
         r#match: Some(every_request()),
         metadata: values::origin(&origin(Kind::Service, &service.meta)),
         action: Some(Action::Route(http_route::plain(cluster, scope))),
         ..Default::default()
-    }]
+    };
+    http_route::mark_default_retries(&mut route, scope);
+    vec![route]
 }
 
 /// Hosts of VirtualServices that are no Services, with the port they are routed on.
