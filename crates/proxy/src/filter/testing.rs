@@ -227,6 +227,7 @@ pub fn get(target: &'static str, fields: &[(&'static str, &'static str)]) -> Req
         version: Version::Http11,
         headers: fields.iter().copied().collect(),
         length: BodyLength::None,
+        upgrade: None,
     }
 }
 

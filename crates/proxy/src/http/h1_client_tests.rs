@@ -21,6 +21,7 @@ fn request(method: Method, length: BodyLength) -> RequestHead {
         version: Version::Http11,
         headers: Headers::new(),
         length,
+        upgrade: None,
     }
 }
 

@@ -225,6 +225,7 @@ mod tests {
             version: Version::Http11,
             headers: fields.iter().copied().collect(),
             length,
+            upgrade: None,
         };
         let mut out = BytesMut::new();
         request_head(&mut out, &head);

@@ -66,7 +66,7 @@ fn no_tab(raw: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Digits only: no sign, no list, no space, nothing that overflows 64 bits.
-fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
+pub(crate) fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
     const BAD: Refusal = Refusal::Malformed("content-length is not a decimal number below 2^63");
     if value.is_empty() {
         return Err(BAD);

@@ -152,7 +152,7 @@ fn assemble(
             headers.push(Bytes::from_static(b"expect"), expect);
         }
     }
-    let head = RequestHead { method, scheme, authority, target, version, headers, length };
+    let head = RequestHead { method, scheme, authority, target, version, headers, length, upgrade: None };
     Ok(ParsedRequest { head, keep_alive, expects_continue })
 }
 

@@ -60,8 +60,12 @@ pub enum BodyLength {
 ///
 /// `authority` and `length` are the truth: an encoder writes `host`, `content-length` and `transfer-encoding` from them
 /// and uses fields of those names in `headers` only for their place and spelling. Fields that concern one hop
-/// (`connection` and what it names, `keep-alive`, `te` other than `trailers`, `upgrade`, `expect: 100-continue`) are gone
-/// before a handler sees the head.
+/// (`connection` and what it names, `keep-alive`, `te` other than `trailers`, `expect: 100-continue`) are gone before a
+/// handler sees the head; `upgrade` is there only together with the field of this struct, and encoders write it from that.
+///
+/// An upgrade (`upgrade` is set) and a CONNECT have [`BodyLength::Unknown`]: the body is the raw bytes of the client after
+/// the answer that accepts, until the client half-closes; the body of that answer is the raw bytes of the other side.
+/// An upgrade is accepted by status 101, whatever the protocol on the wire, a CONNECT by any 2xx.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHead {
     /// The method, in the case it was sent with.
@@ -70,7 +74,7 @@ pub struct RequestHead {
     pub scheme: Scheme,
     /// Host and optional port, without user information; never empty.
     pub authority: Bytes,
-    /// Path and query: begins with `/`, or is `*` (OPTIONS).
+    /// Path and query: begins with `/`, or is `*` (OPTIONS); empty for CONNECT.
     pub target: Bytes,
     /// What the client speaks.
     pub version: Version,
@@ -78,9 +82,17 @@ pub struct RequestHead {
     pub headers: Headers,
     /// The length of the body.
     pub length: BodyLength,
+    /// The protocol that the client wants to go on with: `upgrade` of HTTP/1, `:protocol` of an extended CONNECT
+    /// (RFC 8441). As the client wrote it.
+    pub upgrade: Option<Bytes>,
 }
 
 impl RequestHead {
+    /// Whether the bytes after the head belong to another protocol once the answer accepts.
+    pub fn is_tunnel(&self) -> bool {
+        self.upgrade.is_some() || self.method == http::Method::CONNECT
+    }
+
     /// The path without the query.
     pub fn path(&self) -> &[u8] {
         let end = memchr::memchr(b'?', &self.target).unwrap_or(self.target.len());

@@ -21,6 +21,7 @@ mod h1_request;
 mod h1_response;
 mod h1_scan;
 pub mod h1_server;
+pub mod h2_fields;
 pub mod handler;
 pub mod head;
 pub mod headers;

@@ -132,6 +132,7 @@ mod tests {
             version: Version::Http11,
             headers: Headers::new(),
             length: BodyLength::None,
+            upgrade: None,
         }
     }
 

@@ -271,6 +271,7 @@ mod tests {
             version: Version::Http11,
             headers: [("User-Agent", "curl/8"), ("x-request-id", "11-22")].into_iter().collect(),
             length: BodyLength::None,
+            upgrade: None,
         }
     }
 
