@@ -105,6 +105,12 @@ impl LocalReply {
         match failure {
             CallFailure::NoHealthyUpstream => Self::new(503, "no healthy upstream", "no_healthy_upstream")
                 .flag(ResponseFlags::NO_HEALTHY_UPSTREAM),
+            CallFailure::Overflow(_) => {
+                let mut reply = Self::upstream_reset(503, "overflow", None, retried);
+                reply.flags = ResponseFlags::UPSTREAM_OVERFLOW;
+                reply.headers.append("x-envoy-overloaded", "true");
+                reply
+            }
             CallFailure::Connect(failure) => {
                 let mut reply = if failure.timed_out {
                     Self::upstream_reset(503, "connection timeout", None, retried)
@@ -220,6 +226,11 @@ mod tests {
             (reply.status, &reply.body[..], reply.flags.to_string().as_str()),
             (503, &b"no healthy upstream"[..], "UH")
         );
+        let reply = LocalReply::of_failure(&CallFailure::Overflow("max_requests"), false);
+        assert_eq!((reply.status, reply.flags.to_string().as_str()), (503, "UO"));
+        assert_eq!(&*reply.details, "upstream_reset_before_response_started{overflow}");
+        assert_eq!(reply.headers.get_str("x-envoy-overloaded"), Some("true"));
+        assert!(reply.body.ends_with(b"reset reason: overflow"));
     }
 
     #[test]

@@ -38,6 +38,10 @@ flags! {
     NO_CLUSTER = 8;
     /// `URX`: every retry was used up.
     UPSTREAM_RETRY_LIMIT_EXCEEDED = 9;
+    /// `UO`: a limit of the circuit breaker is reached.
+    UPSTREAM_OVERFLOW = 10;
+    /// `UR`: the upstream reset the stream.
+    UPSTREAM_REMOTE_RESET = 11;
     /// `SI`: nothing moved for the stream's idle timeout.
     STREAM_IDLE_TIMEOUT = 12;
     /// `DT`: the stream's longest duration passed.

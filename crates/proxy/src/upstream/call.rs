@@ -6,18 +6,17 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use base::{Blame, Reason};
 use http::Method;
 use smallvec::SmallVec;
 
 use super::cluster::Cluster;
-use super::connect::{self, ConnectFailure, ConnectionInfo};
+use super::connect::{ConnectFailure, ConnectionInfo};
 use super::host::{ActiveRequest, Host};
-use super::pool::{self, HostPool, OpenConnection, PoolRules, Pooled};
-use super::worker::{ClusterWorker, UpstreamWorker};
-use crate::http::h1::client::{Connection, Ended, SendError};
+use super::pool::{Checkout, HostPool, PoolRules, Unavailable, Wanted};
+use super::worker::UpstreamWorker;
+use crate::http::h1::client::SendError;
 use crate::http::{Body, BodyLength, Informational, RequestHead, ResponseHead};
 use crate::telemetry::Random;
 
@@ -61,6 +60,8 @@ pub struct Failed {
 pub enum CallFailure {
     /// The cluster has no usable host.
     NoHealthyUpstream,
+    /// A limit of the circuit breaker is reached; its name.
+    Overflow(&'static str),
     /// No connection could be made.
     Connect(ConnectFailure),
     /// The request was sent, at least in part.
@@ -132,30 +133,31 @@ impl Call<'_> {
             }
             let active = ActiveRequest::begin(&host.runtime);
             let pool = self.worker.pool(&host, rules);
-            let kept = if replace_stale { pool.take(rules, Instant::now()) } else { None };
-            let pooled = match kept {
-                Some(pooled) => pooled,
-                None => match self.open(&state, &host).await {
-                    Ok(pooled) => pooled,
-                    Err(failure) => {
-                        tried.push(host.runtime.id);
-                        let another = hosts.usable.iter().any(|other| !tried.contains(&other.runtime.id));
-                        if another && tried.len() as u32 <= MAX_CONNECT_RETRIES {
-                            continue;
-                        }
-                        return Err(CallFailure::Connect(failure));
-                    }
-                },
-            };
-            let attempt = Attempt {
+            let wanted = Wanted {
+                worker: self.worker,
+                state: &state,
                 cluster: self.cluster,
                 host: &host,
-                connection: &pooled.open.info,
-                number: *number,
+                version: head.version,
+                fresh: !replace_stale,
             };
+            let checkout = match pool.acquire(&wanted).await {
+                Ok(checkout) => checkout,
+                Err(Unavailable::Overflow(limit)) => return Err(CallFailure::Overflow(limit)),
+                Err(Unavailable::Connect(failure)) => {
+                    tried.push(host.runtime.id);
+                    let another = hosts.usable.iter().any(|other| !tried.contains(&other.runtime.id));
+                    if another && tried.len() as u32 <= MAX_CONNECT_RETRIES {
+                        continue;
+                    }
+                    return Err(CallFailure::Connect(failure));
+                }
+            };
+            let attempt =
+                Attempt { cluster: self.cluster, host: &host, connection: checkout.info(), number: *number };
             on_attempt(head, &attempt);
             state.cells.requests.increment();
-            match self.send(head, body, pooled, pool, active, replace_stale).await {
+            match self.send(head, body, checkout, pool, active, replace_stale).await {
                 Next::Done(result) => return result,
                 Next::Again(again) => {
                     body = again;
@@ -165,49 +167,16 @@ impl Call<'_> {
         }
     }
 
-    async fn open(&self, state: &ClusterWorker, host: &Host) -> Result<Pooled, ConnectFailure> {
-        let config = &self.cluster.config;
-        match connect::connect(host, config, self.worker.registry()).await {
-            Ok((_, info)) if info.chose_http2 => {
-                state.cells.connect_failures.increment();
-                Err(ConnectFailure {
-                    host: host.address_text.clone(),
-                    reason: Reason::UpstreamTls,
-                    detail:
-                        "the host chose HTTP/2 (ALPN h2), which this proxy does not speak to upstreams yet"
-                            .to_owned(),
-                    timed_out: false,
-                })
-            }
-            Ok((stream, info)) => {
-                state.cells.connections.increment();
-                let open = Rc::new(OpenConnection::new(info, state.cells.connections_active.clone()));
-                Ok(Pooled { connection: Connection::new(stream, pool::client_options(&config.http)), open })
-            }
-            Err(failure) => {
-                state.cells.connect_failures.increment();
-                Err(failure)
-            }
-        }
-    }
-
     async fn send(
         &self,
         head: &RequestHead,
         body: Body,
-        pooled: Pooled,
+        checkout: Checkout,
         pool: Rc<HostPool>,
         active: ActiveRequest,
         may_repeat: bool,
     ) -> Next {
-        let (home, open) = (pool.clone(), pooled.open);
-        let on_end = Box::new(move |ended| {
-            drop(active);
-            if let Ended::Reusable(connection) = ended {
-                home.give_back(Pooled { connection, open });
-            }
-        });
-        match pooled.connection.send(head, body, self.informational, on_end).await {
+        match checkout.send(head, body, self.informational, move || drop(active)).await {
             Ok((head, body)) => Next::Done(Ok(Answer { head, body, pool })),
             Err(mut error) => match unused_body(head, &mut error) {
                 Some(body) if may_repeat && repeatable(&head.method, &error) => Next::Again(body),

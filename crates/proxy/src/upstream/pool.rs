@@ -1,17 +1,23 @@
-//! One worker's idle connections to one host: the last one used is used first, so that surplus ones grow old and go.
+//! One worker's connections to one host. [`HostPool::acquire`] gives a connection that a request can be sent on, whatever
+//! its protocol; the one used last is used first, so that surplus ones grow old and go.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use base::Reason;
 use config::model::UpstreamHttpOptions;
 
-use super::connect::ConnectionInfo;
-use super::host::HostRuntime;
+use super::cluster::Cluster;
+use super::connect::{self, ConnectFailure, ConnectionInfo};
+use super::host::{Host, HostRuntime};
 use super::stream::UpstreamStream;
+use super::worker::{ClusterWorker, UpstreamWorker};
 use crate::http::h1::Limits;
-use crate::http::h1::client::{ClientOptions, Connection};
+use crate::http::h1::client::{ClientOptions, Connection, Ended, SendError};
+use crate::http::{Body, Informational, RequestHead, ResponseHead, Version};
 use crate::telemetry::cells::Gauge;
 use crate::telemetry::peer_metadata::PeerCache;
 
@@ -41,13 +47,74 @@ impl Drop for OpenConnection {
     }
 }
 
-/// A connection taken from a pool, or a new one.
+/// What a request asks of a pool.
+pub struct Wanted<'a> {
+    /// The worker's pools.
+    pub worker: &'a UpstreamWorker,
+    /// The worker's state of the cluster.
+    pub state: &'a Rc<ClusterWorker>,
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The host that the balancer chose.
+    pub host: &'a Host,
+    /// What the client speaks: some clusters speak the same.
+    pub version: Version,
+    /// No connection that was used before: one of those has just failed.
+    pub fresh: bool,
+}
+
+/// Why a pool gives no connection. Nothing was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// A limit of the circuit breaker is reached; its name. The host is not to blame.
+    #[error("the circuit breaker's {0} is reached")]
+    Overflow(&'static str),
+    /// The connection could not be made.
+    #[error(transparent)]
+    Connect(ConnectFailure),
+}
+
+/// A connection on which one request can be sent. Dropping it unused closes it.
 #[derive(Debug)]
-pub struct Pooled {
-    /// The codec.
-    pub connection: Connection<UpstreamStream>,
-    /// What is known about it.
-    pub open: Rc<OpenConnection>,
+pub struct Checkout {
+    pool: Rc<HostPool>,
+    pooled: Pooled,
+}
+
+impl Checkout {
+    /// What is known about the connection.
+    pub fn info(&self) -> &ConnectionInfo {
+        &self.pooled.open.info
+    }
+
+    /// Sends a request and waits for the head of its response; polling the response's body moves the rest of the
+    /// upload. `on_end` is called once, when the exchange has ended in whatever way; the connection then goes back to
+    /// its pool where that is possible.
+    ///
+    /// # Errors
+    /// Whom to blame, and whether the request can be sent again.
+    pub async fn send(
+        self,
+        head: &RequestHead,
+        body: Body,
+        informational: &Informational,
+        on_end: impl FnOnce() + 'static,
+    ) -> Result<(ResponseHead, Body), SendError> {
+        let Checkout { pool, pooled: Pooled { connection, open } } = self;
+        let ended = Box::new(move |ended| {
+            on_end();
+            if let Ended::Reusable(connection) = ended {
+                pool.give_back(Pooled { connection, open });
+            }
+        });
+        connection.send(head, body, informational, ended).await
+    }
+}
+
+#[derive(Debug)]
+struct Pooled {
+    connection: Connection<UpstreamStream>,
+    open: Rc<OpenConnection>,
 }
 
 struct Idle {
@@ -85,7 +152,7 @@ impl PoolRules {
 }
 
 /// The codec's limits for responses of a cluster.
-pub fn client_options(options: &UpstreamHttpOptions) -> ClientOptions {
+fn client_options(options: &UpstreamHttpOptions) -> ClientOptions {
     let limits = Limits {
         max_headers_bytes: options.max_response_headers_bytes,
         max_headers_count: options.max_headers_count,
@@ -113,8 +180,48 @@ impl HostPool {
         })
     }
 
+    /// A connection for one request: the one used last if one is young enough, else a new one.
+    ///
+    /// # Errors
+    /// A limit is reached, or the host cannot be reached.
+    pub async fn acquire(self: &Rc<Self>, wanted: &Wanted<'_>) -> Result<Checkout, Unavailable> {
+        let rules = PoolRules::of(&wanted.cluster.config.http);
+        let kept = if wanted.fresh { None } else { self.take(rules, Instant::now()) };
+        let pooled = match kept {
+            Some(pooled) => pooled,
+            None => Self::open(wanted).await.map_err(Unavailable::Connect)?,
+        };
+        Ok(Checkout { pool: self.clone(), pooled })
+    }
+
+    async fn open(wanted: &Wanted<'_>) -> Result<Pooled, ConnectFailure> {
+        let (config, cells) = (&wanted.cluster.config, &wanted.state.cells);
+        match connect::connect(wanted.host, config, wanted.worker.registry()).await {
+            Ok((_, info)) if info.chose_http2 => {
+                cells.connect_failures.increment();
+                Err(ConnectFailure {
+                    host: wanted.host.address_text.clone(),
+                    reason: Reason::UpstreamTls,
+                    detail:
+                        "the host chose HTTP/2 (ALPN h2), which this proxy does not speak to upstreams yet"
+                            .to_owned(),
+                    timed_out: false,
+                })
+            }
+            Ok((stream, info)) => {
+                cells.connections.increment();
+                let open = Rc::new(OpenConnection::new(info, cells.connections_active.clone()));
+                Ok(Pooled { connection: Connection::new(stream, client_options(&config.http)), open })
+            }
+            Err(failure) => {
+                cells.connect_failures.increment();
+                Err(failure)
+            }
+        }
+    }
+
     /// The connection used last, if one is young enough. The rules are those of the current configuration.
-    pub fn take(&self, rules: PoolRules, now: Instant) -> Option<Pooled> {
+    fn take(&self, rules: PoolRules, now: Instant) -> Option<Pooled> {
         *self.rules.borrow_mut() = rules;
         loop {
             let idle = self.idle.borrow_mut().pop()?;
@@ -125,7 +232,7 @@ impl HostPool {
     }
 
     /// Keeps a connection for the next request, unless the host is gone from the configuration.
-    pub fn give_back(&self, pooled: Pooled) {
+    fn give_back(&self, pooled: Pooled) {
         let idle = Idle { pooled, since: Instant::now() };
         let mut all = self.idle.borrow_mut();
         if self.runtime.strong_count() > 0
@@ -149,5 +256,11 @@ impl HostPool {
     /// Connections that wait.
     pub fn idle_count(&self) -> usize {
         self.idle.borrow().len()
+    }
+}
+
+impl fmt::Debug for HostPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostPool").field("idle", &self.idle_count()).finish_non_exhaustive()
     }
 }
