@@ -1,4 +1,4 @@
-//! The user's commands: `demo`, `echo`, `translate`, `cert`, `token`, `ca`.
+//! The user's commands: `demo`, `echo`, `translate`, `explain`, `cert`, `token`, `ca`.
 //!
 //! Never imports `control` or `proxy`: it starts their binaries, talks to them over HTTP, and uses the pure rooms offline.
 
@@ -12,8 +12,11 @@ pub mod client;
 pub mod demo;
 pub mod directory;
 pub mod echo;
+pub mod explain;
+pub mod output;
 pub mod siblings;
 pub mod translate;
+pub mod workload;
 
 /// What every command returns when it fails: a text for the user.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -34,6 +37,8 @@ enum Command {
     Echo(echo::EchoArguments),
     /// Print the xDS that a workload would get from a directory of YAML, without a control plane
     Translate(translate::TranslateArguments),
+    /// What the mesh does with a request, decision by decision, with file and line
+    Explain(explain::ExplainArguments),
     /// The certificates of a workload without `tulle-proxy`: files for programs, SDS for Envoy
     Cert(cert::CertArguments),
     /// Join tokens: `tulle token create --data DIR --namespace N --service-account A`
@@ -60,6 +65,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Echo(arguments) => echo::run(arguments),
         Command::Translate(arguments) => translate::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Cert(arguments) => cert::run(arguments),
         Command::Token(passed) => siblings::hand_over("tulled", "token", &passed.words),
         Command::Ca(passed) => siblings::hand_over("tulled", "ca", &passed.words),

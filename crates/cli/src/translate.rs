@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use protos::envoy::envoy::config::core::v3::Node;
 use protos::json::Pool;
-use serde_json::{Map, Value, json};
-use translate::{ProxyNode, Wanted, World};
+use serde_json::{Map, Value};
+use translate::Wanted;
 
-use crate::{Error, directory};
+use crate::{Error, directory, output, workload};
 
 /// The four types, in the order in which the answer names them.
 const TYPES: [(&str, &str); 4] = [
@@ -38,8 +37,7 @@ pub struct TranslateArguments {
 pub fn run(arguments: &TranslateArguments) -> Result<ExitCode, Error> {
     let read = directory::read(&arguments.directory, &arguments.default_namespace)?;
     let failed = directory::print_problems(&read.problems);
-    let node = node(&read.world, &arguments.workload)?;
-    let proxy = ProxyNode::from_node(&node)?;
+    let proxy = workload::proxy(workload::find(&read.world, &arguments.workload)?)?;
     let pool = Pool::load()?;
     let mut answer = Map::new();
     for (name, type_url) in TYPES {
@@ -51,30 +49,6 @@ pub fn run(arguments: &TranslateArguments) -> Result<ExitCode, Error> {
             translated.resources.iter().map(|it| pool.any_to_json(&it.any)).collect();
         answer.insert(name.to_owned(), Value::Array(resources?));
     }
-    println!("{}", serde_json::to_string_pretty(&answer)?);
+    output::print(&format!("{}\n", serde_json::to_string_pretty(&answer)?))?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// The xDS node that the workload's `tulle-proxy` would send.
-fn node(world: &World, workload: &str) -> Result<Node, Error> {
-    let known = || {
-        let names: Vec<String> =
-            world.workload_entries().map(|it| format!("{}/{}", it.meta.namespace, it.meta.name)).collect();
-        format!("no WorkloadEntry {workload}; the directory has: {}", names.join(", "))
-    };
-    let (namespace, name) = workload.split_once('/').ok_or("--for takes NAMESPACE/WORKLOAD")?;
-    let entry = world
-        .workload_entries()
-        .find(|it| it.meta.namespace == namespace && it.meta.name == name)
-        .ok_or_else(known)?;
-    let address = entry.spec.address.as_str();
-    let value = json!({
-        "id": format!("sidecar~{address}~{name}.{namespace}~{namespace}.svc.cluster.local"),
-        "user_agent_name": "tulle-proxy",
-        "metadata": {
-            "NAMESPACE": namespace, "WORKLOAD_NAME": name, "SERVICE_ACCOUNT": entry.spec.service_account,
-            "LABELS": entry.spec.labels, "INSTANCE_IPS": address, "INTERCEPTION_MODE": "NONE",
-        },
-    });
-    Ok(Pool::load()?.from_json(&value.to_string())?)
 }

@@ -1,0 +1,151 @@
+//! What the called workload's own proxy says: its mutual TLS mode and its policies, in the order in which it asks them.
+
+use std::net::SocketAddr;
+
+use config::model::{FilterChain, HttpFilterKind, Listener, NetworkFilter, RbacAction, RbacFilter};
+use decide::{connection_verdict, request_verdict};
+use translate::{Scope, World, merge};
+
+use super::proxy::Proxy;
+use super::report::Verdict;
+use super::request::{Caller, Request};
+use super::source;
+use crate::{Error, workload};
+
+/// Mode and verdict of the proxy at an address.
+pub struct Answer {
+    /// `STRICT`, `PERMISSIVE`, `DISABLE`; empty without a proxy.
+    pub mode: &'static str,
+    /// Its verdict.
+    pub verdict: Verdict,
+}
+
+/// Asks the proxy of the workload at `address`.
+///
+/// # Errors
+/// Its configuration is one that it would refuse.
+pub fn ask(world: &World, address: SocketAddr, caller: &Caller, request: &Request) -> Result<Answer, Error> {
+    let Some(entry) = workload::at(world, address.ip()) else {
+        return Ok(no_proxy("no WorkloadEntry has the address: it is called without a policy of this mesh"));
+    };
+    let proxy = Proxy::new(world, workload::proxy(entry)?)?;
+    let Some(listener) = proxy.listener_at(address) else {
+        let reason = "the workload's proxy has no listener for this port: no Service leads to it";
+        let verdict = denied(reason.to_owned(), Vec::new());
+        return Ok(Answer { mode: "", verdict });
+    };
+    let mode = mode(listener);
+    let secured = caller.identity.is_some();
+    let Some(chain) = chain(listener, secured) else {
+        let reason = if secured {
+            "the caller speaks mutual TLS and the workload takes plaintext only (PeerAuthentication DISABLE)"
+        } else {
+            "the caller speaks plaintext and the workload takes mutual TLS only (PeerAuthentication STRICT)"
+        };
+        return Ok(Answer { mode, verdict: denied(reason.to_owned(), Vec::new()) });
+    };
+    let judge = Judge { world, proxy: &proxy, caller, request };
+    Ok(Answer { mode, verdict: judge.chain(chain)? })
+}
+
+fn no_proxy(reason: &str) -> Answer {
+    Answer { mode: "", verdict: Verdict { allowed: true, reason: reason.to_owned(), sources: Vec::new() } }
+}
+
+fn denied(reason: String, sources: Vec<source::Source>) -> Verdict {
+    Verdict { allowed: false, reason, sources }
+}
+
+fn chains(listener: &Listener) -> impl Iterator<Item = &FilterChain> {
+    listener.filter_chains.iter().chain(listener.default_filter_chain.as_deref())
+}
+
+fn chain(listener: &Listener, secured: bool) -> Option<&FilterChain> {
+    chains(listener).find(|chain| chain.tls.is_some() == secured)
+}
+
+fn mode(listener: &Listener) -> &'static str {
+    match (chain(listener, true).is_some(), chain(listener, false).is_some()) {
+        (true, true) => "PERMISSIVE",
+        (true, false) => "STRICT",
+        (false, _) => "DISABLE",
+    }
+}
+
+/// One request before the filters of one proxy.
+struct Judge<'a> {
+    world: &'a World,
+    proxy: &'a Proxy<'a>,
+    caller: &'a Caller,
+    request: &'a Request,
+}
+
+impl Judge<'_> {
+    fn chain(&self, chain: &FilterChain) -> Result<Verdict, Error> {
+        let mut allowed_by = None;
+        for filter in &chain.filters {
+            match filter {
+                NetworkFilter::Rbac(rbac) => match self.rules(rbac, None) {
+                    Ok(by) => allowed_by = by.or(allowed_by),
+                    Err(verdict) => return Ok(verdict),
+                },
+                NetworkFilter::Http(manager) => {
+                    let seen = match self.request.canonical(manager) {
+                        Ok(seen) => seen,
+                        Err((status, reason)) => {
+                            return Ok(denied(format!("{status}: {reason}"), Vec::new()));
+                        }
+                    };
+                    for filter in &manager.http_filters {
+                        let HttpFilterKind::Rbac(rbac) = &filter.kind else { continue };
+                        match self.rules(rbac, Some(&seen)) {
+                            Ok(by) => allowed_by = by.or(allowed_by),
+                            Err(verdict) => return Ok(verdict),
+                        }
+                    }
+                }
+                NetworkFilter::Tcp(_) => {}
+            }
+        }
+        let sources = allowed_by.iter().filter_map(|name| source::of_policy(self.world, name)).collect();
+        let reason = match &allowed_by {
+            Some(name) => format!("allowed by {name}"),
+            None => "no ALLOW policy selects the workload and no DENY policy matches".to_owned(),
+        };
+        Ok(Verdict { allowed: true, reason, sources })
+    }
+
+    /// The policy that allowed it, if one had to; or the denial.
+    fn rules(&self, filter: &RbacFilter, request: Option<&Request>) -> Result<Option<String>, Verdict> {
+        let Some(rules) = &filter.rules else { return Ok(None) };
+        let verdict = match request {
+            Some(request) => request_verdict(rules, self.caller, request),
+            None => connection_verdict(rules, self.caller),
+        };
+        if verdict.allowed {
+            return Ok(verdict.policy.filter(|_| verdict.action == RbacAction::Allow).map(str::to_owned));
+        }
+        let who = self.caller.identity.as_deref().unwrap_or("an unauthenticated caller");
+        let what = format!(
+            "{who}, {} {}",
+            self.request.method,
+            String::from_utf8_lossy(decide::RequestView::path(self.request))
+        );
+        Err(match verdict.policy {
+            Some(name) => denied(
+                format!("denied by {name} ({what})"),
+                source::of_policy(self.world, name).into_iter().collect(),
+            ),
+            None => denied(format!("no ALLOW policy allows {what}"), self.selecting()),
+        })
+    }
+
+    /// The policies that select the workload.
+    fn selecting(&self) -> Vec<source::Source> {
+        let scope = Scope::new(self.world, &self.proxy.node);
+        merge::authorization_policies(self.world, scope.namespace(), &scope.labels)
+            .into_iter()
+            .map(|policy| source::of_resource("AuthorizationPolicy", policy))
+            .collect()
+    }
+}
