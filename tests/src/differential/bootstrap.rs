@@ -115,6 +115,15 @@ fn cluster(name: &str, mut more: Value, place: &Place) -> Value {
         "connect_timeout": "1s",
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": endpoints }] },
     });
+    let mut take = |field: &str| more.as_object_mut().and_then(|fields| fields.remove(field));
+    let http2 =
+        take("http2").map(|http2| json!({ "explicit_http_config": { "http2_protocol_options": http2 } }));
+    if let Some(http) = http2.or_else(|| take("http")) {
+        let mut options = json!({ "@type": format!("{TYPES}.upstreams.http.v3.HttpProtocolOptions") });
+        merge(&mut options, &http);
+        cluster["typed_extension_protocol_options"] =
+            json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options });
+    }
     cluster = with_tls(cluster, more, "UpstreamTlsContext", place);
     cluster
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::bootstrap::LOG;
-use super::text;
+use super::{http2, tcp, text};
 
 /// One case. `docs/testing.md` explains the fields to whoever writes one.
 #[derive(Debug, Clone, Deserialize)]
@@ -76,6 +77,9 @@ pub struct Case {
     /// Places that are not compared, because timing decides what is there.
     #[serde(default)]
     pub unsteady: Vec<String>,
+    /// What upstreams received and the access log are compared without their order, because requests run beside each other.
+    #[serde(default)]
+    pub unordered: bool,
     /// Differences that are meant.
     #[serde(default)]
     pub differs: Vec<Differs>,
@@ -116,6 +120,15 @@ pub struct Upstream {
     /// What it does with connections.
     #[serde(default)]
     pub accept: Accept,
+    /// Protocols that it takes by ALPN, in its order.
+    #[serde(default)]
+    pub alpn: Vec<String>,
+    /// `NAME=VALUE …`: its settings where it is spoken to in HTTP/2.
+    #[serde(default)]
+    pub settings: String,
+    /// A script of what it does with the bytes of every connection, instead of HTTP.
+    #[serde(default)]
+    pub tcp: Vec<String>,
 }
 
 /// What an upstream does with a new connection.
@@ -138,17 +151,25 @@ pub enum Answer {
     /// Raw bytes when it begins with `HTTP/`, else the short form `200 body | header: value`.
     Text(String),
     /// With more to say.
-    Full {
-        /// As the text form; nothing is sent when it is missing.
-        #[serde(default)]
-        send: Option<String>,
-        /// Answers after the head of the request, before its body.
-        #[serde(default)]
-        early: bool,
-        /// What happens to the connection afterwards.
-        #[serde(default)]
-        then: After,
-    },
+    Full(Box<FullAnswer>),
+}
+
+/// An answer with everything.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FullAnswer {
+    /// As the text form; nothing is sent when it is missing.
+    pub send: Option<String>,
+    /// What is done instead on an HTTP/2 connection, one action a line.
+    pub frames: Vec<String>,
+    /// Answers after the head of the request, before its body.
+    pub early: bool,
+    /// How long it takes to answer, such as `0.2s`.
+    pub delay: Option<String>,
+    /// What is done with the bytes of the connection after the answer: a TCP script.
+    pub tcp: Vec<String>,
+    /// What happens to the connection afterwards.
+    pub then: After,
 }
 
 /// What happens to a connection after an answer or a step.
@@ -169,19 +190,34 @@ pub enum After {
 }
 
 impl Answer {
-    /// The bytes, whether they are sent early, and what follows.
-    pub fn parts(&self, upstream: &str) -> (Vec<u8>, bool, After) {
-        let (send, early, then) = match self {
-            Answer::Text(send) => (Some(send), false, After::Keep),
-            Answer::Full { send, early, then } => (send.as_ref(), *early, *then),
-        };
-        let send = match send {
+    /// The answer with everything.
+    pub fn full(&self) -> FullAnswer {
+        match self {
+            Answer::Text(send) => FullAnswer { send: Some(send.clone()), ..FullAnswer::default() },
+            Answer::Full(full) => (**full).clone(),
+        }
+    }
+}
+
+impl FullAnswer {
+    /// What is sent to an HTTP/1 client.
+    pub fn bytes(&self, upstream: &str) -> Vec<u8> {
+        match &self.send {
             Some(raw) if raw.starts_with("HTTP/") => text::bytes(raw),
             Some(short) => text::answer(short, upstream),
             None => Vec::new(),
-        };
-        (send, early, then)
+        }
     }
+
+    /// How long it takes to answer.
+    pub fn delay(&self) -> Option<Duration> {
+        self.delay.as_deref().map(|text| duration(text).expect("a delay is `0.2s`"))
+    }
+}
+
+/// A duration such as `0.2s`.
+pub fn duration(text: &str) -> Option<Duration> {
+    text.strip_suffix('s')?.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
 /// One step of the client.
@@ -206,6 +242,14 @@ pub struct FullStep {
     pub body: Option<String>,
     /// Raw bytes instead.
     pub send: Option<String>,
+    /// What is done on an HTTP/2 connection instead, one action a line.
+    pub http2: Vec<String>,
+    /// What is done with the bytes of the connection (after the request, if there is one): a TCP script.
+    pub tcp: Vec<String>,
+    /// Protocols that the client offers by ALPN.
+    pub alpn: Vec<String>,
+    /// The server name that the client asks for, instead of `server.shop`.
+    pub server_name: Option<String>,
     /// Name of the connection; steps with the same name share it. A step without one has its own.
     pub connection: Option<String>,
     /// Source address.
@@ -258,7 +302,9 @@ impl FullStep {
 
     /// What a reader is shown of it.
     pub fn title(&self) -> String {
-        let text = self.send.as_deref().unwrap_or(&self.request);
+        let script = self.http2.iter().chain(&self.tcp).next().unwrap_or(&self.request);
+        let text =
+            self.send.as_deref().unwrap_or(if self.request.is_empty() { script } else { &self.request });
         text.split("\r\n").next().unwrap_or_default().chars().take(90).collect()
     }
 }
@@ -277,9 +323,28 @@ pub fn read(file: &Path, name: &str) -> Result<Case, String> {
     }
     case.name = name.to_owned();
     case.checksum = format!("{:016x}", text::checksum(format!("{value}{LOG}").as_bytes()));
+    check(&case).map_err(|error| fault(&error))?;
     if case.steps.is_empty() && case.distribution.is_none() {
         return Err(fault(&"has neither steps nor a distribution: it would observe nothing"));
     }
     case.upstreams.entry("app".to_owned()).or_default();
     Ok(case)
+}
+
+/// Whether its scripts can be read.
+fn check(case: &Case) -> Result<(), String> {
+    for step in &case.steps {
+        let step = step.full();
+        http2::notation::parse(&step.http2)?;
+        tcp::parse(&step.tcp)?;
+    }
+    for upstream in case.upstreams.values() {
+        http2::frame::settings(&upstream.settings).ok_or("settings are NAME=VALUE …")?;
+        tcp::parse(&upstream.tcp)?;
+        for answer in &upstream.answers {
+            http2::server::check(answer)?;
+            tcp::parse(&answer.full().tcp)?;
+        }
+    }
+    Ok(())
 }

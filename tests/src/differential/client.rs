@@ -1,39 +1,95 @@
 //! The client of a case: it sends the steps and writes down what it sees.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::case::{After, Case, Distribution, FullStep, Read};
+use super::http2::notation::{self, Action};
+use super::http2::peer::Peer;
 use super::message::{End, Framing, Head, Reader, response_framing, trailers_to_json};
-use super::text;
-use super::tls::{Certificates, Stream};
+use super::tls::{Certificates, Stream, Wishes};
 use super::upstream::reset;
+use super::{tcp, text};
 
 /// How long an answer may take until the step is written down as unanswered.
 const LIMIT: Duration = Duration::from_secs(4);
 
+/// A connection that steps share.
+enum Open {
+    /// Whatever is read from a socket.
+    Plain(Reader),
+    /// HTTP/2.
+    Http2(Box<Peer>),
+}
+
+impl Open {
+    fn socket(&mut self) -> &TcpStream {
+        match self {
+            Open::Plain(reader) => reader.socket(),
+            Open::Http2(peer) => peer.reader().socket(),
+        }
+    }
+}
+
 /// Plays all steps against a listener.
 pub fn play(case: &Case, listener: SocketAddr, certificates: Option<&Certificates>) -> Vec<Value> {
-    let mut named: BTreeMap<String, Reader> = BTreeMap::new();
+    let mut named: BTreeMap<String, Open> = BTreeMap::new();
     let mut seen = Vec::new();
     for step in &case.steps {
         let step = step.full();
         let kept = step.connection.as_ref().and_then(|name| named.remove(name));
-        let Some(mut reader) = kept.or_else(|| connect(listener, &step, certificates)) else {
+        let Some(open) = kept.or_else(|| connect(listener, &step, certificates).map(Open::Plain)) else {
             seen.push(json!({ "step": step.title(), "connection": "refused" }));
             continue;
         };
-        seen.push(exchange(&step, &mut reader));
+        let secure = certificates.is_some() && !step.plaintext;
+        let (told, mut open) = take(&step, open, secure);
+        seen.push(told);
         match (step.then, &step.connection) {
-            (After::Reset, _) => reset(reader.socket()),
+            (After::Reset, _) => reset(open.socket()),
             (After::Close, _) | (_, None) => {}
-            (_, Some(name)) => drop(named.insert(name.clone(), reader)),
+            (_, Some(name)) => drop(named.insert(name.clone(), open)),
         }
     }
     seen
+}
+
+/// Takes a step on a connection.
+fn take(step: &FullStep, mut open: Open, secure: bool) -> (Value, Open) {
+    let agreed = match &mut open {
+        Open::Plain(reader) if secure && !step.alpn.is_empty() => Some(reader.alpn()),
+        _ => None,
+    };
+    let (mut told, open) = match open {
+        Open::Plain(mut reader) if step.http2.is_empty() => {
+            (exchange(step, &mut reader), Open::Plain(reader))
+        }
+        Open::Plain(reader) => {
+            let mut peer = Box::new(Peer::new(reader, false, if secure { "https" } else { "http" }));
+            (http2(step, &mut peer, true), Open::Http2(peer))
+        }
+        Open::Http2(mut peer) => (http2(step, &mut peer, false), Open::Http2(peer)),
+    };
+    if let Some(name) = agreed {
+        told["alpn"] = json!(name);
+    }
+    (told, open)
+}
+
+/// Does what an HTTP/2 step says. The first one of a connection begins it, unless it does that itself.
+fn http2(step: &FullStep, peer: &mut Peer, first: bool) -> Value {
+    let actions = notation::parse(&step.http2).unwrap();
+    if first && !matches!(actions.first(), Some(Action::Preface(_))) {
+        peer.begin(&[]);
+    }
+    peer.run(&actions, 0);
+    let mut seen = serde_json::Map::new();
+    seen.insert("step".to_owned(), json!(step.title()));
+    seen.extend(peer.seen());
+    Value::Object(seen)
 }
 
 fn connect(listener: SocketAddr, step: &FullStep, certificates: Option<&Certificates>) -> Option<Reader> {
@@ -49,23 +105,41 @@ fn connect(listener: SocketAddr, step: &FullStep, certificates: Option<&Certific
         }
     };
     stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
     stream.set_nodelay(true).unwrap();
+    let http2 = ["h2".to_owned()];
+    let wishes = Wishes {
+        certificate: step.certificate.as_deref(),
+        alpn: if step.http2.is_empty() || !step.alpn.is_empty() { &step.alpn } else { &http2 },
+        server_name: step.server_name.as_deref(),
+    };
     Some(Reader::new(match certificates {
-        Some(certificates) if !step.plaintext => certificates.connect(stream, step.certificate.as_deref()),
+        Some(certificates) if !step.plaintext => certificates.connect(stream, &wishes),
         _ => Stream::Plain(stream),
     }))
 }
 
 fn exchange(step: &FullStep, reader: &mut Reader) -> Value {
+    let mut seen = json!({ "step": step.title() });
+    if !step.request.is_empty() || step.send.is_some() {
+        ask(step, reader, &mut seen);
+    }
+    if !step.tcp.is_empty() {
+        seen["tcp"] = tcp::run(reader, &tcp::parse(&step.tcp).unwrap());
+    }
+    seen
+}
+
+/// Sends a request, or bytes, and writes down the responses.
+fn ask(step: &FullStep, reader: &mut Reader, seen: &mut Value) {
     let bytes = step.bytes();
     let method = text::text(bytes.split(|byte| *byte == b' ').next().unwrap_or_default());
     reader.send(&bytes);
     if step.then == After::HalfClose {
-        let _ = reader.socket().shutdown(Shutdown::Write);
+        reader.half_close();
     }
-    let mut seen = json!({ "step": step.title() });
     if step.read == Read::Nothing {
-        return seen;
+        return;
     }
     let mut messages = Vec::new();
     let mut state = "open";
@@ -104,10 +178,9 @@ fn exchange(step: &FullStep, reader: &mut Reader) -> Value {
     }
     seen["responses"] = json!(messages);
     seen["connection"] = json!(state);
-    if !reader.rest().is_empty() && step.read != Read::Interim {
+    if !reader.rest().is_empty() && step.read != Read::Interim && step.tcp.is_empty() {
         seen["extra bytes"] = json!(text::brief(&text::text(reader.rest())));
     }
-    seen
 }
 
 /// One message: what it says, whether it is an interim one, and whether the connection will be closed after it.

@@ -150,6 +150,21 @@ impl Reader {
         self.stream.peer_has_certificate()
     }
 
+    /// The protocol that was agreed on by ALPN.
+    pub fn alpn(&mut self) -> Option<String> {
+        self.stream.alpn()
+    }
+
+    /// Closes the writing half.
+    pub fn half_close(&mut self) {
+        self.stream.half_close();
+    }
+
+    /// Takes bytes that were read ahead.
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        self.buffer.drain(..count).collect()
+    }
+
     /// Sends bytes. The peer may have gone or refuse while we write; what it answered is what counts.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
@@ -184,7 +199,11 @@ impl Reader {
         }
     }
 
-    fn until(&mut self, end: &[u8]) -> Result<Vec<u8>, End> {
+    /// Reads up to and with a text.
+    ///
+    /// # Errors
+    /// How the connection ended before.
+    pub fn until(&mut self, end: &[u8]) -> Result<Vec<u8>, End> {
         loop {
             if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end) {
                 return Ok(self.buffer.drain(..at + end.len()).collect());
@@ -196,7 +215,8 @@ impl Reader {
         }
     }
 
-    fn exactly(&mut self, count: usize) -> (Vec<u8>, End) {
+    /// Reads that many bytes; fewer when it ends.
+    pub fn exactly(&mut self, count: usize) -> (Vec<u8>, End) {
         while self.buffer.len() < count {
             match self.more() {
                 End::Whole => {}

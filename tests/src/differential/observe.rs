@@ -43,7 +43,7 @@ pub fn observe(case: &Case, kind: &Kind, expected_lines: Option<usize>) -> Resul
         .iter()
         .map(|(name, script)| {
             let identity = script.identity.as_deref().zip(certificates.as_ref());
-            let tls = identity.map(|(identity, certificates)| certificates.server(identity));
+            let tls = identity.map(|(identity, certificates)| certificates.server(identity, &script.alpn));
             (name.clone(), Running::start(name, script, ip, tls))
         })
         .collect();
@@ -78,8 +78,16 @@ pub fn observe(case: &Case, kind: &Kind, expected_lines: Option<usize>) -> Resul
         running.into_iter().map(|(name, upstream)| (name, upstream.finish())).collect();
     let received = masked_forwarded_for(case, json!(received));
     if case.distribution.is_none() {
-        seen.insert("upstreams".to_owned(), json!(received));
-        seen.insert("log".to_owned(), json!(lines(&access_log)));
+        let mut received = received;
+        let mut log = lines(&access_log);
+        if case.unordered {
+            log.sort_by_key(Value::to_string);
+            for records in received.as_object_mut().into_iter().flat_map(|upstreams| upstreams.values_mut()) {
+                without_order(records);
+            }
+        }
+        seen.insert("upstreams".to_owned(), received);
+        seen.insert("log".to_owned(), json!(log));
     }
     let mut text = Value::Object(seen).to_string();
     for (name, address) in upstreams
@@ -91,6 +99,15 @@ pub fn observe(case: &Case, kind: &Kind, expected_lines: Option<usize>) -> Resul
     }
     text = text.replace(&ip.to_string(), "<address>");
     serde_json::from_str(&text).map_err(|error| error.to_string())
+}
+
+/// Sorts what an upstream received; which connection carried what depends on the order as well.
+fn without_order(records: &mut Value) {
+    let Some(records) = records.as_array_mut() else { return };
+    for record in records.iter_mut() {
+        record.as_object_mut().map(|record| record.remove("connection"));
+    }
+    records.sort_by_key(Value::to_string);
 }
 
 fn listens_with_tls(case: &Case) -> bool {

@@ -1,7 +1,7 @@
 //! Certificates of a run: a mesh root, the proxy's certificate, and clients' with the SPIFFE id that a step names.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ impl Certificates {
     }
 
     /// The TLS side of an upstream with that SPIFFE id. It asks for a certificate of the mesh.
-    pub fn server(&self, identity: &str) -> Arc<ServerConfig> {
+    pub fn server(&self, identity: &str, alpn: &[String]) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(self.root.certificate.der().to_vec())).unwrap();
@@ -107,34 +107,48 @@ impl Certificates {
             .build()
             .unwrap();
         let (chain, key) = self.chain(identity);
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();
         Arc::new(config)
     }
 
-    /// A TLS connection of a client. The certificate has that SPIFFE id; with the prefix `stranger:` nobody trusts it.
-    pub fn connect(&self, stream: TcpStream, certificate: Option<&str>) -> Stream {
+    /// A TLS connection of a client.
+    pub fn connect(&self, stream: TcpStream, wishes: &Wishes) -> Stream {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody));
-        let config = match certificate {
+        let mut config = match wishes.certificate {
             None => builder.with_no_client_auth(),
             Some(text) => {
                 let (chain, key) = self.chain(text);
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
         };
-        let name = ServerName::try_from("server.shop").unwrap();
-        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        config.alpn_protocols = wishes.alpn.iter().map(|name| name.clone().into_bytes()).collect();
+        let name = wishes.server_name.unwrap_or("server.shop").to_owned();
+        let connection =
+            ClientConnection::new(Arc::new(config), ServerName::try_from(name).unwrap()).unwrap();
         Stream::Tls(Box::new(StreamOwned::new(connection, stream)))
     }
+}
+
+/// How a client speaks TLS.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wishes<'a> {
+    /// SPIFFE id of its certificate; with the prefix `stranger:` nobody trusts it.
+    pub certificate: Option<&'a str>,
+    /// Protocols that it offers.
+    pub alpn: &'a [String],
+    /// The name that it asks for.
+    pub server_name: Option<&'a str>,
 }
 
 impl Default for Certificates {
@@ -200,6 +214,31 @@ impl Stream {
             Stream::Tls(stream) => &stream.sock,
             Stream::Server(stream) => &stream.sock,
         }
+    }
+
+    /// The protocol that was agreed on by ALPN, after the handshake.
+    pub fn alpn(&mut self) -> Option<String> {
+        let name = match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => {
+                // A refused handshake shows itself in what follows.
+                let _ = stream.conn.complete_io(&mut stream.sock);
+                stream.conn.alpn_protocol()
+            }
+            Stream::Server(stream) => stream.conn.alpn_protocol(),
+        };
+        name.map(|name| String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// Closes the writing half.
+    pub fn half_close(&mut self) {
+        match self {
+            Stream::Plain(_) => {}
+            Stream::Tls(stream) => stream.conn.send_close_notify(),
+            Stream::Server(stream) => stream.conn.send_close_notify(),
+        }
+        // The peer may have gone.
+        let _ = self.flush().and_then(|()| self.socket().shutdown(Shutdown::Write));
     }
 
     /// Whether the peer showed a certificate, for a server with TLS.

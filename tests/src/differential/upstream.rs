@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use super::case::{Accept, After, Answer, Upstream};
+use super::case::{Accept, After, Answer, FullAnswer, Upstream};
+use super::http2::frame::{self, PREFACE};
+use super::http2::server;
 use super::message::{End, Framing, Reader, request_framing, trailers_to_json};
-use super::text;
 use super::tls::Stream;
+use super::{tcp, text};
 
 /// A running upstream.
 pub struct Running {
@@ -21,15 +23,30 @@ pub struct Running {
     listening: bool,
 }
 
-struct Shared {
-    name: String,
+/// What the connections of an upstream share.
+pub struct Shared {
+    /// Its name.
+    pub name: String,
+    /// Its settings where it is spoken to in HTTP/2.
+    pub settings: Vec<u8>,
+    /// What it received.
+    pub records: Mutex<Vec<Value>>,
     answers: Vec<Answer>,
     accept: Accept,
+    tcp: Vec<tcp::Action>,
     tls: Option<Arc<ServerConfig>>,
     next: AtomicUsize,
     open: AtomicUsize,
     stop: AtomicBool,
-    records: Mutex<Vec<Value>>,
+}
+
+impl Shared {
+    /// What the next request is answered.
+    pub fn answer(&self) -> FullAnswer {
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        let default = Answer::Text("200".to_owned());
+        self.answers.get(number).or(self.answers.last()).unwrap_or(&default).full()
+    }
 }
 
 /// Resets a connection instead of closing it.
@@ -45,6 +62,8 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             name: name.to_owned(),
+            settings: frame::settings(&script.settings).unwrap(),
+            tcp: tcp::parse(&script.tcp).unwrap(),
             answers: script.answers.clone(),
             accept: script.accept,
             tls,
@@ -107,6 +126,14 @@ fn serve(stream: TcpStream, connection: usize, shared: &Shared) {
             Stream::Server(Box::new(StreamOwned::new(session, stream)))
         }
     });
+    if !shared.tcp.is_empty() {
+        let seen = tcp::run(&mut reader, &shared.tcp);
+        shared.records.lock().unwrap().push(with_connection(seen, connection, &mut reader));
+        return;
+    }
+    if begins_http2(&mut reader) {
+        return server::serve(reader, connection, shared);
+    }
     while let Ok(head) = reader.head() {
         let place = {
             let mut records = shared.records.lock().unwrap();
@@ -117,10 +144,8 @@ fn serve(stream: TcpStream, connection: usize, shared: &Shared) {
             records.push(record);
             records.len() - 1
         };
-        let number = shared.next.fetch_add(1, Ordering::SeqCst);
-        let default = Answer::Text("200".to_owned());
-        let answer = shared.answers.get(number).or(shared.answers.last()).unwrap_or(&default);
-        let (send, early, then) = answer.parts(&shared.name);
+        let answer = shared.answer();
+        let (send, early, then) = (answer.bytes(&shared.name), answer.early, answer.then);
         if early {
             reader.send(&send);
         }
@@ -131,12 +156,19 @@ fn serve(stream: TcpStream, connection: usize, shared: &Shared) {
         if head.get("expect").is_some() && !early && !send.starts_with(b"HTTP/1.1 1") {
             reader.send(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        let whole = take_body(&mut reader, request_framing(&head), shared, place);
-        if !whole {
+        if !take_body(&mut reader, request_framing(&head), shared, place) {
             return;
+        }
+        if let Some(delay) = answer.delay() {
+            std::thread::sleep(delay);
         }
         if !early {
             reader.send(&send);
+        }
+        if !answer.tcp.is_empty() {
+            let seen = tcp::run(&mut reader, &tcp::parse(&answer.tcp).unwrap());
+            shared.records.lock().unwrap()[place]["tcp"] = seen;
+            return;
         }
         match then {
             After::Keep => {}
@@ -145,13 +177,38 @@ fn serve(stream: TcpStream, connection: usize, shared: &Shared) {
                 reset(reader.socket());
                 return;
             }
-            After::HalfClose => {
-                let _ = reader.socket().shutdown(std::net::Shutdown::Write);
-            }
+            After::HalfClose => reader.half_close(),
             After::Silent => {
                 let _ = reader.to_end();
                 return;
             }
+        }
+    }
+}
+
+/// What a script on a connection saw, with the connection and what TLS knows of it.
+fn with_connection(mut seen: Value, connection: usize, reader: &mut Reader) -> Value {
+    seen["connection"] = json!(connection);
+    if let Some(certificate) = reader.peer_has_certificate() {
+        seen["certificate"] = json!(certificate);
+        seen["alpn"] = json!(reader.alpn());
+    }
+    seen
+}
+
+/// Whether the peer speaks HTTP/2; its preface is taken then.
+fn begins_http2(reader: &mut Reader) -> bool {
+    loop {
+        let known = reader.rest().len().min(PREFACE.len());
+        if reader.rest()[..known] != PREFACE[..known] {
+            return false;
+        }
+        if known == PREFACE.len() {
+            reader.take(known);
+            return true;
+        }
+        if reader.more() != End::Whole {
+            return false;
         }
     }
 }
