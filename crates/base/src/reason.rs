@@ -13,6 +13,17 @@ pub enum Blame {
     Local,
 }
 
+impl Blame {
+    /// The word that people read.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Blame::Downstream => "downstream",
+            Blame::Upstream => "upstream",
+            Blame::Local => "mesh",
+        }
+    }
+}
+
 /// Why a proxy answered a request itself. The text form is stable: logs, headers and `tulle why` use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -45,6 +56,23 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Reason; 13] = [
+        Reason::BadRequest,
+        Reason::HeadersTooLarge,
+        Reason::NoRoute,
+        Reason::NoCluster,
+        Reason::NoHealthyUpstream,
+        Reason::ConnectFailed,
+        Reason::UpstreamTls,
+        Reason::UpstreamReset,
+        Reason::UpstreamProtocol,
+        Reason::Timeout,
+        Reason::PolicyDenied,
+        Reason::DownstreamReset,
+        Reason::Draining,
+    ];
+
     /// The stable text form.
     pub const fn code(self) -> &'static str {
         match self {
@@ -77,6 +105,49 @@ impl Reason {
             Reason::Timeout => "UT",
             Reason::DownstreamReset => "DC",
             Reason::HeadersTooLarge | Reason::PolicyDenied | Reason::Draining => "-",
+        }
+    }
+
+    /// The reason behind one of Envoy's short response flags.
+    pub fn of_flag(flag: &str) -> Option<Reason> {
+        let found = Reason::ALL.iter().copied().find(|reason| reason.flag() == flag);
+        found.filter(|_| flag != "-")
+    }
+
+    /// What happened and what to do about it, in one sentence.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Reason::BadRequest => "the client broke a rule of its protocol; look at what it sends",
+            Reason::HeadersTooLarge => {
+                "the request's headers are larger than the limit; send fewer, or raise the limit"
+            }
+            Reason::NoRoute => {
+                "no route takes this host and path; look at the VirtualService's hosts and matches"
+            }
+            Reason::NoCluster => {
+                "the route leads to a destination that is not there; look at its host, port and subset"
+            }
+            Reason::NoHealthyUpstream => {
+                "the destination has no usable endpoint; look at its selector, its pods and their health"
+            }
+            Reason::ConnectFailed => {
+                "the connection to the endpoint could not be made; look whether the program listens there"
+            }
+            Reason::UpstreamTls => {
+                "the TLS handshake with the endpoint failed; look at both certificates and modes"
+            }
+            Reason::UpstreamReset => {
+                "the endpoint closed the connection before it answered; look at the program's log"
+            }
+            Reason::UpstreamProtocol => "the endpoint's answer broke HTTP; look at the program",
+            Reason::Timeout => {
+                "no answer came within the route's timeout; look at the program, or raise the timeout"
+            }
+            Reason::PolicyDenied => "an AuthorizationPolicy does not let this caller do this",
+            Reason::DownstreamReset => {
+                "the client went away before the answer was whole; look at its timeout"
+            }
+            Reason::Draining => "the proxy was shutting down; try again",
         }
     }
 

@@ -1,4 +1,4 @@
-//! The user's commands: `demo`, `echo`, `translate`, `explain`, `cert`, `token`, `ca`.
+//! The user's commands: `demo`, `echo`, `translate`, `explain`, `why`, `cert`, `token`, `ca`.
 //!
 //! Never imports `control` or `proxy`: it starts their binaries, talks to them over HTTP, and uses the pure rooms offline.
 
@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 pub mod bootstrap;
 pub mod cert;
 pub mod client;
+pub mod control;
 pub mod demo;
 pub mod directory;
 pub mod echo;
@@ -16,6 +17,7 @@ pub mod explain;
 pub mod output;
 pub mod siblings;
 pub mod translate;
+pub mod why;
 pub mod workload;
 
 /// What every command returns when it fails: a text for the user.
@@ -39,6 +41,8 @@ enum Command {
     Translate(translate::TranslateArguments),
     /// What the mesh does with a request, decision by decision, with file and line
     Explain(explain::ExplainArguments),
+    /// What became of a request: every hop, its time, the rule and the reason, by its x-request-id
+    Why(why::WhyArguments),
     /// The certificates of a workload without `tulle-proxy`: files for programs, SDS for Envoy
     Cert(cert::CertArguments),
     /// Join tokens: `tulle token create --data DIR --namespace N --service-account A`
@@ -66,6 +70,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Echo(arguments) => echo::run(arguments),
         Command::Translate(arguments) => translate::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments),
         Command::Cert(arguments) => cert::run(arguments),
         Command::Token(passed) => siblings::hand_over("tulled", "token", &passed.words),
         Command::Ca(passed) => siblings::hand_over("tulled", "ca", &passed.words),

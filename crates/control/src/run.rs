@@ -24,6 +24,7 @@ use crate::push::{Connections, Debounce, Pusher, XdsMetrics};
 use crate::serve::ads::AdsSource;
 use crate::serve::grpc::{self, GrpcPort, Limits};
 use crate::serve::monitoring::{self, Monitoring};
+use crate::serve::observe::Observers;
 use crate::serve::{listener, tls};
 use crate::source::directory::{self, Settings};
 use crate::store::Store;
@@ -200,6 +201,7 @@ struct Services {
     routes: Routes,
     connections: Arc<Connections>,
     metrics: Vec<Arc<dyn Render>>,
+    observers: Arc<Observers>,
 }
 
 fn services(options: &Serve, authority: &Arc<Authority>, store: &Arc<Store>, tasks: &Tasks) -> Services {
@@ -214,8 +216,11 @@ fn services(options: &Serve, authority: &Arc<Authority>, store: &Arc<Store>, tas
     let ads = AdsService::new(source, xds::server::Limits::default(), tasks.drain());
     let (worlds, drain) = (store.clone(), tasks.drain());
     tasks.spawn("pusher", async move { pusher.run(worlds, drain).await });
-    let routes = Routes::new(certificate_server(certificates)).add_service(ads.into_server());
-    Services { routes, connections, metrics: vec![certificate_metrics, xds_metrics] }
+    let observers = Observers::new(tasks.clone());
+    let routes = Routes::new(certificate_server(certificates))
+        .add_service(ads.into_server())
+        .add_service(observers.server());
+    Services { routes, connections, metrics: vec![certificate_metrics, xds_metrics], observers }
 }
 
 async fn ports(
@@ -254,6 +259,7 @@ async fn ports(
         store: store.clone(),
         metrics: services.metrics,
         connections,
+        observers: services.observers,
         root_ends: authority.not_after().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
         tasks: tasks.clone(),
     });

@@ -23,6 +23,7 @@ pub mod names;
 pub mod node;
 pub mod note;
 pub mod scope;
+pub mod source;
 pub mod summary;
 #[cfg(test)]
 mod testing;

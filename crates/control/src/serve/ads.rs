@@ -87,7 +87,7 @@ impl Source for AdsSource {
 
 /// A proxy gets the configuration of the workload that its certificate names, and of no other.
 #[allow(clippy::result_large_err, reason = "the type is tonic's")]
-fn check(node: &ProxyNode, peer: Option<&PeerIdentity>) -> Result<(), Status> {
+pub(super) fn check(node: &ProxyNode, peer: Option<&PeerIdentity>) -> Result<(), Status> {
     let Some(peer) = peer else {
         return Err(Status::unauthenticated(
             "the connection carries no identity; ADS needs a client certificate",

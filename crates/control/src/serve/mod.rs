@@ -4,6 +4,8 @@ pub mod ads;
 pub mod grpc;
 pub mod listener;
 pub mod monitoring;
+pub mod observe;
 pub mod tls;
+pub mod why;
 
 pub use crate::peer::PeerIdentity;

@@ -21,6 +21,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use super::observe::Observers;
+use super::why;
 use crate::metrics::{self, Render};
 use crate::push::Connections;
 use crate::store::{Store, verdicts};
@@ -38,6 +40,8 @@ pub struct Monitoring {
     pub metrics: Vec<Arc<dyn Render>>,
     /// The connected proxies, for `/debug/connections`.
     pub connections: Arc<Connections>,
+    /// The proxies that can be asked, for `/debug/why`.
+    pub observers: Arc<Observers>,
     /// When the root certificate ends, Unix seconds.
     pub root_ends: u64,
     /// Owner of the tasks.
@@ -51,7 +55,7 @@ impl Monitoring {
         let drain = self.tasks.drain();
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
             let this = self.clone();
-            async move { Ok::<_, Infallible>(this.answer(&request, local)) }
+            async move { Ok::<_, Infallible>(this.answer(&request, local).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -71,7 +75,7 @@ impl Monitoring {
         }
     }
 
-    fn answer<B>(&self, request: &Request<B>, local: Option<SocketAddr>) -> Response<Full<Bytes>> {
+    async fn answer<B>(&self, request: &Request<B>, local: Option<SocketAddr>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n".to_owned());
         }
@@ -96,13 +100,30 @@ impl Monitoring {
             "/debug/config" => json(&self.store.verdicts()),
             "/debug/connections" => json(&self.connections.list()),
             "/debug/world" => json(&self.world()),
-            "/debug" | "/debug/" => json(&json!(["/debug/config", "/debug/connections", "/debug/world"])),
+            "/debug/why" => self.why(request.uri().query()).await,
+            "/debug" | "/debug/" => json(&json!([
+                "/debug/config",
+                "/debug/connections",
+                "/debug/world",
+                "/debug/why?request_id="
+            ])),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "there are /metrics, /ready, /version, /debug/config, /debug/connections and /debug/world\n"
                     .to_owned(),
             ),
         }
+    }
+
+    async fn why(&self, query: Option<&str>) -> Response<Full<Bytes>> {
+        let id = query.and_then(|it| it.split('&').find_map(|one| one.strip_prefix("request_id=")));
+        let id = id.and_then(decoded).filter(|id| !id.is_empty() && id.len() <= why::LONGEST_ID);
+        let Some(id) = id else {
+            let wanted = "ask for /debug/why?request_id=ID, the x-request-id of a request";
+            return text(StatusCode::BAD_REQUEST, format!("{wanted} (at most {} bytes)\n", why::LONGEST_ID));
+        };
+        let replies = self.observers.ask(&id, why::LIMIT).await;
+        json(&why::why(&self.store.world(), &id, replies))
     }
 
     fn metrics(&self) -> String {
@@ -190,6 +211,23 @@ fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Fu
     response
 }
 
+/// A part of a query as text (RFC 3986, section 2.1); `None` when it is none.
+fn decoded(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'%' {
+            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,18 +239,20 @@ mod tests {
 
     fn monitoring() -> Monitoring {
         let (_, watch) = Drain::new();
+        let tasks = Supervisor::new(watch).tasks();
         Monitoring {
             store: Store::new(),
             metrics: vec![Arc::new(CertificateMetrics::default())],
             connections: Arc::default(),
             root_ends: 7,
-            tasks: Supervisor::new(watch).tasks(),
+            observers: Observers::new(tasks.clone()),
+            tasks,
         }
     }
 
     async fn get(monitoring: &Monitoring, path: &str, host: &str, local: &str) -> (u16, String) {
         let request = Request::get(path).header("host", host).body(()).unwrap();
-        let response = monitoring.answer(&request, Some(local.parse().unwrap()));
+        let response = monitoring.answer(&request, Some(local.parse().unwrap())).await;
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(bytes.to_vec()).unwrap())
@@ -257,6 +297,6 @@ mod tests {
             assert_eq!(get(&monitoring, "/debug/config", host, local).await.0, 403, "{host} {local}");
         }
         let request = Request::post("/ready").body(()).unwrap();
-        assert_eq!(monitoring.answer(&request, None).status(), 405);
+        assert_eq!(monitoring.answer(&request, None).await.status(), 405);
     }
 }

@@ -13,6 +13,7 @@ use super::worker::Worker;
 use crate::http::{RequestHead, ResponseHead, Version};
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{Protocol, Workload};
+use crate::telemetry::recent::Asked;
 use crate::telemetry::{RequestRecord, ResponseFlags};
 use crate::upstream::Cluster;
 use crate::upstream::host::Host;
@@ -44,6 +45,10 @@ pub struct Exchange {
     pub authority: Bytes,
     /// The request's id.
     pub request_id: Option<Bytes>,
+    /// The method that the client sent.
+    pub method: http::Method,
+    /// Path and query as the client sent them.
+    pub target: Bytes,
     /// HTTP or gRPC.
     pub protocol: Protocol,
     /// The cluster that was chosen.
@@ -75,6 +80,8 @@ impl Exchange {
             exchange.protocol = Protocol::Grpc(None);
         }
         exchange.authority = head.authority.clone();
+        exchange.method = head.method.clone();
+        exchange.target = head.target.clone();
         exchange
     }
 
@@ -94,6 +101,8 @@ impl Exchange {
             client: Client { address: connection.facts.remote, from_outside: false },
             authority: Bytes::new(),
             request_id: None,
+            method: http::Method::GET,
+            target: Bytes::new(),
             protocol: Protocol::Http,
             cluster: None,
             upstream: None,
@@ -126,6 +135,20 @@ impl Exchange {
         self.ended = true;
     }
 
+    /// Leaves the request where people can ask about it.
+    fn remember(&self) {
+        let asked = Asked {
+            request_id: self.request_id.as_deref().unwrap_or_default(),
+            reporter: self.connection.chain.reporter,
+            method: &self.method,
+            authority: &self.authority,
+            target: &self.target,
+            peer_address: self.connection.facts.remote,
+            peer: &self.connection.peer_principal,
+        };
+        self.worker.recent.note(&asked, &self.record);
+    }
+
     /// Adds a flag, and the details if none are known yet.
     pub fn flag(&mut self, flags: ResponseFlags, details: &'static str) {
         self.record.flags.set(flags);
@@ -154,5 +177,6 @@ impl Drop for Exchange {
         if !chain.logs.is_empty() {
             chain.logs.write(&self.record, &self.connection.facts);
         }
+        self.remember();
     }
 }

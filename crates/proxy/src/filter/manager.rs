@@ -138,6 +138,7 @@ impl ConnectionManager {
         let picked = Picked::pick(routes, head, &self.worker.random)?;
         exchange.record.virtual_host = picked.virtual_host().map(|host| host.name.clone());
         exchange.record.route_name = Some(picked.route.name.clone());
+        exchange.record.route_origin = picked.route.origin.clone();
         // Known from here on, so that logs and metrics name it also when a filter answers.
         if let Some(chosen) = &picked.chosen
             && let Some(cluster) = routing.clusters.get(&chosen.name)

@@ -294,6 +294,7 @@ fn scheme_seen_by_client(head: &RequestHead) -> Scheme {
 fn note_attempt(exchange: &mut Exchange, attempt: &Attempt<'_>) {
     let record = &mut exchange.record;
     record.attempts = attempt.number;
+    record.sent = Some(Instant::now());
     record.upstream_host = Some(attempt.host.address_text.clone());
     record.upstream_local = attempt.connection.local;
     exchange.upstream = Some(UpstreamFacts {

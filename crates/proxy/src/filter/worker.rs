@@ -16,6 +16,7 @@ use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::Workload;
 use crate::telemetry::log_sink::LogSinks;
 use crate::telemetry::peer_metadata::OwnMetadata;
+use crate::telemetry::recent::{Recent, RecentRequests};
 use crate::telemetry::{Random, Registry, WorkerMetrics, families, start_time};
 use crate::upstream::UpstreamWorker;
 
@@ -26,6 +27,8 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// Open access log sinks.
     pub sinks: LogSinks,
+    /// Requests that people may ask about.
+    pub recent: RecentRequests,
     /// Routes and clusters in use.
     pub routing: Arc<LiveRouting>,
     /// Who this proxy is, for its peers.
@@ -39,7 +42,14 @@ impl Shared {
     pub fn new(node: &Node, registry: Arc<Registry>, routing: Arc<LiveRouting>) -> Arc<Self> {
         let own = OwnMetadata::from_node(node);
         let own_workload = registry.workloads.intern(Arc::new(own.workload.clone()));
-        Arc::new(Self { sinks: LogSinks::new(registry.clone()), registry, routing, own, own_workload })
+        Arc::new(Self {
+            sinks: LogSinks::new(registry.clone()),
+            recent: RecentRequests::default(),
+            registry,
+            routing,
+            own,
+            own_workload,
+        })
     }
 }
 
@@ -66,6 +76,8 @@ pub struct Worker {
     pub upstream: UpstreamWorker,
     /// This worker's random numbers.
     pub random: Random,
+    /// Requests that people may ask about.
+    pub recent: Arc<Recent>,
     /// Lines about denied requests.
     pub denials: DenialLog,
     cells: RefCell<HashMap<Arc<str>, Rc<HttpCells>>>,
@@ -80,6 +92,7 @@ impl Worker {
             metrics: WorkerMetrics::new(shared.registry.clone()),
             upstream: UpstreamWorker::new(shared.registry.clone()),
             random: Random::from_system(),
+            recent: shared.recent.worker(),
             denials: DenialLog::default(),
             cells: RefCell::default(),
             date: RefCell::default(),

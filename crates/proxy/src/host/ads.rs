@@ -7,7 +7,7 @@ use std::sync::Arc;
 use config::model::{self, AdsProtocol, CertificateSource, Cluster, Discovery, Roots, TransportSocket};
 use protos::envoy::envoy::config::core::v3::Node;
 use runtime::DrainWatch;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tonic::transport::Channel;
 use xds::Dialect;
 use xds::client::{Config, Connection, Handler, Missing, Subscribe, Update, Verdict};
@@ -120,12 +120,13 @@ impl Server {
     }
 }
 
-/// Keeps the stream open until the drain.
+/// Keeps the stream open until the drain. `channels` is told of every connection.
 pub async fn run(
     server: Server,
     node: Node,
     protocol: AdsProtocol,
     mut shared: SharedBuilder,
+    channels: watch::Sender<Option<Channel>>,
     drain: DrainWatch,
 ) {
     let mut settings = Config::new(node);
@@ -141,8 +142,12 @@ pub async fn run(
     }
     let server = Rc::new(server);
     let connect = move || {
-        let server = server.clone();
-        async move { server.connect().await.map_err(Into::into) }
+        let (server, channels) = (server.clone(), channels.clone());
+        async move {
+            let channel = server.connect().await?;
+            channels.send_replace(Some(channel.clone()));
+            Ok(channel)
+        }
     };
     xds::client::run(connect, settings, &mut shared, wishes, drain).await;
     // Dropping the sender before would end the stream.

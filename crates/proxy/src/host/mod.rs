@@ -3,6 +3,7 @@
 pub mod ads;
 pub mod bootstrap;
 pub mod node;
+mod observe;
 pub mod options;
 mod run;
 #[cfg(test)]

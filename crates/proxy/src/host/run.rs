@@ -10,12 +10,12 @@ use base::clock::SystemClock;
 use config::Refused;
 use config::model::{self, Cluster};
 use runtime::{Drain, Supervisor, Tasks, thread};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::ads::{self, Server, SharedBuilder};
 use super::bootstrap::{self, Loaded};
-use super::node;
 use super::options::{Mode, Options};
+use super::{node, observe};
 use crate::admin;
 use crate::filter::denial_log::DenialLog;
 use crate::filter::{self, Shared};
@@ -250,8 +250,15 @@ impl Host {
         let server = Server::new(bootstrap, &ads.cluster, &self.secrets)?;
         let node = node::for_server(self.loaded.message.node.as_ref());
         let (protocol, builder, drain) = (ads.protocol, self.builder.clone(), tasks.drain());
+        let (channels, connected) = watch::channel(None);
+        let observing = observe::run(connected, node.clone(), self.shared.clone());
         tasks.spawn_local("ads", async move {
-            ads::run(server, node, protocol, builder, drain).await;
+            ads::run(server, node, protocol, builder, channels, drain).await;
+            Ok(())
+        });
+        let drain = tasks.drain();
+        tasks.spawn_local("observe", async move {
+            until(&drain, observing).await;
             Ok(())
         });
         Ok(())

@@ -13,6 +13,7 @@ pub mod log_value;
 pub mod peer_metadata;
 pub mod prometheus;
 pub mod random;
+pub mod recent;
 pub mod record;
 pub mod registry;
 pub mod request_id;

@@ -41,6 +41,8 @@ pub struct RequestRecord {
     pub begun: Instant,
     /// When the last byte of the request was read.
     pub request_end: Option<Instant>,
+    /// When the last try was sent to an upstream.
+    pub sent: Option<Instant>,
     /// When the upstream's response head came.
     pub response_begin: Option<Instant>,
     /// When the last byte of the response was handed to the client, or the request was given up.
@@ -71,6 +73,8 @@ pub struct RequestRecord {
     pub upstream_local: Option<SocketAddr>,
     /// The route.
     pub route_name: Option<Arc<str>>,
+    /// The user's resource that the route comes from.
+    pub route_origin: Option<Arc<str>>,
     /// The virtual host.
     pub virtual_host: Option<Arc<str>>,
     /// The client's address where `x-forwarded-for` is trusted.
@@ -92,6 +96,7 @@ impl RequestRecord {
             start_time,
             begun,
             request_end: None,
+            sent: None,
             response_begin: None,
             end: None,
             protocol,
@@ -107,6 +112,7 @@ impl RequestRecord {
             upstream_cluster: None,
             upstream_local: None,
             route_name: None,
+            route_origin: None,
             virtual_host: None,
             client_address: None,
             attempts: 0,

@@ -1,0 +1,209 @@
+//! `/debug/why?request_id=…`: what became of one request, hop by hop, from what the proxies kept.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use base::Reason;
+use protos::observe::Story;
+use serde::Serialize;
+use translate::{World, merge, source};
+
+use super::observe::Reply;
+use crate::timestamp::rfc3339;
+
+/// How long the proxies may take.
+pub const LIMIT: Duration = Duration::from_secs(2);
+/// The longest id that is asked for, in bytes.
+pub const LONGEST_ID: usize = 256;
+
+/// The whole answer.
+#[derive(Debug, Serialize)]
+pub struct Why {
+    /// The id.
+    pub request_id: String,
+    /// How many proxies were asked.
+    pub asked: usize,
+    /// Those that did not answer in time, `namespace/workload`.
+    pub silent: Vec<String>,
+    /// Those through which it passed, `namespace/workload`.
+    pub seen_by: Vec<String>,
+    /// What was kept, in the order of the request's way.
+    pub hops: Vec<Hop>,
+}
+
+/// One proxy on the way.
+#[derive(Debug, Serialize)]
+pub struct Hop {
+    /// `namespace/workload`.
+    pub proxy: String,
+    /// `outbound` or `inbound`.
+    pub direction: String,
+    /// When the request came, RFC 3339.
+    pub began: String,
+    /// Method, host and path.
+    pub request: String,
+    /// Protocol.
+    pub protocol: String,
+    /// Status that the client got; 0: none.
+    pub status: u32,
+    /// Envoy's response flags.
+    pub flags: String,
+    /// Envoy's response code details.
+    pub details: String,
+    /// Why it failed here; absent when it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cause>,
+    /// The caller as its certificate says, or its address.
+    pub caller: String,
+    /// The user's route, and where it is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Written>,
+    /// Cluster.
+    pub cluster: String,
+    /// The upstream host that was tried last.
+    pub upstream: String,
+    /// Tries made.
+    pub attempts: u32,
+    /// Milliseconds of the parts of its time.
+    pub times: Times,
+}
+
+/// Why a request failed.
+#[derive(Debug, Serialize)]
+pub struct Cause {
+    /// The stable code.
+    pub code: &'static str,
+    /// `downstream`, `upstream` or `mesh`.
+    pub blame: &'static str,
+    /// What happened, in words.
+    pub text: String,
+    /// The resources that decided.
+    pub resources: Vec<Written>,
+}
+
+/// A resource and its place.
+#[derive(Debug, Serialize)]
+pub struct Written {
+    /// `kind/namespace/name#part`.
+    pub resource: String,
+    /// `file:line`; empty when nobody wrote it.
+    pub place: String,
+}
+
+/// Milliseconds; absent: it did not come to that.
+#[derive(Debug, Serialize)]
+pub struct Times {
+    /// Until the last try was sent: filters, choice of the upstream, connection and handshake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_upstream: Option<f64>,
+    /// From there to the head of the response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<f64>,
+    /// From there to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<f64>,
+    /// All of it.
+    pub total: f64,
+}
+
+/// Puts the answers of the proxies together.
+pub fn why(world: &World, request_id: &str, replies: Vec<Reply>) -> Why {
+    let mut why = Why {
+        request_id: request_id.to_owned(),
+        asked: replies.len(),
+        silent: Vec::new(),
+        seen_by: Vec::new(),
+        hops: Vec::new(),
+    };
+    let mut stories = Vec::new();
+    for reply in replies {
+        let proxy = format!("{}/{}", reply.namespace, reply.workload);
+        match reply.answer {
+            None => why.silent.push(proxy),
+            Some(answer) => {
+                if answer.seen || !answer.stories.is_empty() {
+                    why.seen_by.push(proxy.clone());
+                }
+                stories.extend(answer.stories.into_iter().map(|it| (proxy.clone(), it)));
+            }
+        }
+    }
+    // A caller's sidecar sees a request before the called one's; within a microsecond its side decides.
+    stories.sort_by(|(_, a), (_, b)| (a.began, &b.direction).cmp(&(b.began, &a.direction)));
+    why.hops = stories.into_iter().map(|(proxy, story)| hop(world, proxy, story)).collect();
+    why
+}
+
+fn hop(world: &World, proxy: String, story: Story) -> Hop {
+    let reason = cause(world, &proxy, &story);
+    let unknown = story.peer.is_empty() || story.peer == "unknown";
+    let route = (!story.route.is_empty()).then(|| written(world, &story.route));
+    Hop {
+        proxy,
+        began: rfc3339(UNIX_EPOCH + Duration::from_micros(story.began)),
+        request: format!("{} {}{}", story.method, story.authority, story.path),
+        protocol: story.protocol.clone(),
+        status: story.status,
+        flags: story.flags.clone(),
+        details: story.details.clone(),
+        reason,
+        caller: if unknown { story.peer_address.clone() } else { story.peer.clone() },
+        route,
+        cluster: story.cluster.clone(),
+        upstream: story.upstream.clone(),
+        attempts: story.attempts,
+        times: times(&story),
+        direction: story.direction,
+    }
+}
+
+fn written(world: &World, reference: &str) -> Written {
+    Written { resource: reference.to_owned(), place: source::place(world, reference) }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "microseconds of a request are far below 2^52")]
+fn times(story: &Story) -> Times {
+    let between = |from: u64, to: u64| (to > 0).then(|| to.saturating_sub(from) as f64 / 1_000.0);
+    Times {
+        before_upstream: between(0, story.sent),
+        upstream: between(story.sent, story.answered).filter(|_| story.sent > 0),
+        transfer: between(story.answered, story.ended).filter(|_| story.answered > 0),
+        total: story.ended as f64 / 1_000.0,
+    }
+}
+
+const DENIED: &str = "rbac_access_denied_matched_policy[";
+
+fn cause(world: &World, proxy: &str, story: &Story) -> Option<Cause> {
+    let mut resources = Vec::new();
+    let reason = if let Some(policy) = story.details.strip_prefix(DENIED) {
+        let policy = policy.strip_suffix(']').unwrap_or(policy);
+        resources = match source::policy(policy) {
+            Some(reference) => vec![written(world, &reference)],
+            None => selecting(world, proxy),
+        };
+        Reason::PolicyDenied
+    } else {
+        story.flags.split(',').find_map(Reason::of_flag)?
+    };
+    let mut text = reason.sentence().to_owned();
+    if !story.transport_failure.is_empty() {
+        text = format!("{text}: {}", story.transport_failure);
+    }
+    Some(Cause { code: reason.code(), blame: reason.blame().as_str(), text, resources })
+}
+
+/// The policies that select a workload: those that might have allowed what none of them allowed.
+fn selecting(world: &World, proxy: &str) -> Vec<Written> {
+    let Some((namespace, workload)) = proxy.split_once('/') else { return Vec::new() };
+    let Some(entry) = world.namespace(namespace).and_then(|it| it.workload_entries.get(workload)) else {
+        return Vec::new();
+    };
+    let labels = translate::kinds::workload_entry::labels(entry);
+    merge::authorization_policies(world, namespace, &labels)
+        .into_iter()
+        .map(|policy| {
+            let resource = format!("AuthorizationPolicy/{}/{}", policy.meta.namespace, policy.meta.name);
+            Written { place: policy.origin.place("spec"), resource }
+        })
+        .collect()
+}
