@@ -289,6 +289,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_id_is_asked_for_in_a_query() {
+        let monitoring = monitoring();
+        let (status, answer) = get(&monitoring, "/debug/why?x=1&request_id=a%20b", "localhost", LOCAL).await;
+        assert!(status == 200 && answer.contains("\"request_id\": \"a b\""), "{answer}");
+        for bad in
+            ["/debug/why", "/debug/why?request_id=", "/debug/why?request_id=%zz", "/debug/why?request_id=%2"]
+        {
+            assert_eq!(get(&monitoring, bad, "localhost", LOCAL).await.0, 400, "{bad}");
+        }
+    }
+
+    #[tokio::test]
     async fn debug_is_for_this_machine_only() {
         let monitoring = monitoring();
         for (host, local) in

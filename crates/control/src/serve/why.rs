@@ -171,6 +171,7 @@ fn times(story: &Story) -> Times {
     }
 }
 
+const ANSWERED: &str = "direct_response";
 const DENIED: &str = "rbac_access_denied_matched_policy[";
 
 fn cause(world: &World, proxy: &str, story: &Story) -> Option<Cause> {
@@ -182,6 +183,9 @@ fn cause(world: &World, proxy: &str, story: &Story) -> Option<Cause> {
             None => selecting(world, proxy),
         };
         Reason::PolicyDenied
+    } else if story.details == ANSWERED && story.route.is_empty() && story.status >= 400 {
+        // Nobody wrote the route that answered: it is the one for hosts that the mesh does not know.
+        Reason::NoRoute
     } else {
         story.flags.split(',').find_map(Reason::of_flag)?
     };
@@ -206,4 +210,71 @@ fn selecting(world: &World, proxy: &str) -> Vec<Written> {
             Written { place: policy.origin.place("spec"), resource }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::MeshConfig;
+    use protos::observe::Answer;
+    use translate::Change;
+
+    const POLICY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: callers}\nspec:\n  rules:\n  - to: [{operation: {methods: [GET]}}]\n---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: b}\nspec: {address: 127.0.0.2, labels: {app: b}}\n";
+
+    fn world() -> World {
+        let parsed = api::parse("a.yaml", POLICY.as_bytes(), "n");
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        let changes: Vec<Change> = parsed.objects.into_iter().map(Change::Apply).collect();
+        World::empty(MeshConfig::default()).with(&changes)
+    }
+
+    fn reply(workload: &str, stories: Vec<Story>) -> Reply {
+        let answer = Some(Answer { id: 1, seen: true, stories });
+        Reply { namespace: "n".to_owned(), workload: workload.to_owned(), answer }
+    }
+
+    fn story(began: u64, direction: &str, details: &str, flags: &str) -> Story {
+        let (direction, details, flags) = (direction.to_owned(), details.to_owned(), flags.to_owned());
+        Story { began, direction, details, flags, status: 503, ended: 2_000, ..Default::default() }
+    }
+
+    #[test]
+    fn hops_stand_in_the_order_of_the_way() {
+        let replies = vec![
+            reply("b", vec![story(10, "inbound", "", "UC")]),
+            reply("a", vec![story(10, "outbound", "", "-")]),
+        ];
+        let why = why(&world(), "x", replies);
+        assert_eq!(why.seen_by, ["n/b", "n/a"]);
+        let proxies: Vec<&str> = why.hops.iter().map(|it| it.proxy.as_str()).collect();
+        assert_eq!(proxies, ["n/a", "n/b"]);
+        let causes: Vec<_> = why.hops.iter().map(|it| it.reason.as_ref().map(|it| it.code)).collect();
+        assert_eq!(causes, [None, Some("upstream-reset")]);
+    }
+
+    #[test]
+    fn a_denial_leads_to_the_line_of_the_rule_or_to_the_policies_that_did_not_allow_it() {
+        let by_rule = "rbac_access_denied_matched_policy[ns[n]-policy[callers]-rule[0]]";
+        for (details, resource, line) in [
+            (by_rule, "AuthorizationPolicy/n/callers#rules[0]", "a.yaml:6"),
+            ("rbac_access_denied_matched_policy[none]", "AuthorizationPolicy/n/callers", "a.yaml:4"),
+        ] {
+            let why = why(&world(), "x", vec![reply("b", vec![story(1, "inbound", details, "-")])]);
+            let cause = why.hops[0].reason.as_ref().unwrap();
+            assert_eq!((cause.code, cause.blame), ("policy-denied", "downstream"));
+            assert_eq!(
+                (cause.resources[0].resource.as_str(), cause.resources[0].place.as_str()),
+                (resource, line)
+            );
+        }
+    }
+
+    #[test]
+    fn who_does_not_answer_is_named_and_an_unknown_host_has_no_route() {
+        let silent = Reply { namespace: "n".to_owned(), workload: "c".to_owned(), answer: None };
+        let why =
+            why(&world(), "x", vec![silent, reply("a", vec![story(1, "outbound", "direct_response", "-")])]);
+        assert_eq!((why.asked, why.silent.as_slice()), (2, ["n/c".to_owned()].as_slice()));
+        assert_eq!(why.hops[0].reason.as_ref().unwrap().code, "no-route");
+    }
 }

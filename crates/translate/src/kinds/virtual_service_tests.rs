@@ -225,7 +225,7 @@ fn tulle_is_told_which_retries_nobody_wrote() {
     let default_retries = |http: &str| {
         let route = routes(http).remove(0);
         let ours = &route.metadata.as_ref().unwrap().filter_metadata["tulle"];
-        let marked = ours.fields.get(crate::kinds::http_route::DEFAULT_RETRY_POLICY).is_some();
+        let marked = ours.fields.contains_key(crate::kinds::http_route::DEFAULT_RETRY_POLICY);
         let Some(Action::Route(action)) = route.action else { panic!() };
         (marked, action.retry_policy.and_then(|policy| policy.num_retries).map(|number| number.value))
     };
