@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
@@ -62,7 +62,8 @@ impl Supervisor {
             ended = self.ended.recv() => self.judge(ended)?,
         }
         self.tasks.tracker.close();
-        if tokio::time::timeout(grace, self.tasks.tracker.wait()).await.is_err() {
+        let deadline = drain.since().unwrap_or_else(Instant::now) + grace;
+        if tokio::time::timeout_at(deadline.into(), self.tasks.tracker.wait()).await.is_err() {
             let left = self.tasks.tracker.len();
             tracing::warn!(
                 left,

@@ -222,7 +222,7 @@ fn stream_tally(plan: Plan, tasks: &Tasks) -> Response<ReplyBody> {
         let line = receiver.recv().await?;
         Some((Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(line))), receiver))
     }));
-    Response::new(body.boxed_unsync())
+    Response::new(ReplyBody::Stream(body.boxed_unsync()))
 }
 
 async fn call(plan: &Plan, connection: &mut Option<Connection>, tasks: &Tasks) -> Result<Answer, Error> {

@@ -1,16 +1,49 @@
 //! Pages that do something, and two small ones.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use super::page::{Context, Page, Query, text};
+use http::StatusCode;
 
-/// POST `/drain_listeners`: nothing new is accepted, and each connection ends after its request.
+use super::page::{Context, Page, Query, status, text};
+use crate::listen::drain;
+
+/// POST `/drain_listeners[?inboundonly][&graceful][&skip_exit]`: nothing new is accepted, and each connection ends after
+/// its request. `inboundonly`: the inbound listeners. `graceful`: accept for the drain time first; with `skip_exit`, for
+/// ever.
 pub fn drain_listeners(context: &Context, query: &Query) -> Page {
-    if let Some(page) = query.refusal(&["graceful"]) {
+    if let Some(page) = query.refusal(&["graceful", "inboundonly", "skip_exit"]) {
         return page;
     }
-    tracing::info!("draining the listeners: asked by /drain_listeners");
-    context.readiness.listening.stop();
+    let asked = |name| query.get(name).is_some();
+    let (graceful, skip_exit) = (asked("graceful"), asked("skip_exit"));
+    if skip_exit && !graceful {
+        return status(StatusCode::BAD_REQUEST, "skip_exit requires graceful\n".to_owned());
+    }
+    let concerned = if asked("inboundonly") { drain::inbound } else { drain::every };
+    tracing::info!(
+        graceful,
+        skip_exit,
+        inbound_only = asked("inboundonly"),
+        "draining: asked by /drain_listeners"
+    );
+    let listening = &context.readiness.listening;
+    if !graceful {
+        listening.stop(concerned);
+        return text("OK\n");
+    }
+    listening.drain(concerned);
+    if !skip_exit {
+        let (listening, stop) = (listening.clone(), context.readiness.drain.clone());
+        let time = Duration::from_secs(u64::from(context.command_line.drain_seconds));
+        context.tasks.job_local("graceful drain", async move {
+            tokio::select! {
+                () = tokio::time::sleep(time) => listening.stop(concerned),
+                // The process goes, and takes the listeners along in its own order.
+                () = stop.started() => {}
+            }
+        });
+    }
     text("OK\n")
 }
 

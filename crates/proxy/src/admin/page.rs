@@ -8,7 +8,7 @@ use http::{Method, Response, StatusCode, header};
 use http_body_util::Full;
 use protos::envoy::envoy::config::bootstrap::v3::Bootstrap;
 use protos::envoy::envoy::config::core::v3::Node;
-use runtime::Drain;
+use runtime::{Drain, Tasks};
 
 use super::readiness::{Readiness, State};
 use super::server_info::CommandLine;
@@ -40,6 +40,8 @@ pub struct Context {
     pub notes: Notes,
     /// Stops the process.
     pub drain: Drain,
+    /// Starts what outlives a page.
+    pub tasks: Tasks,
     /// When the process started.
     pub started: Instant,
 }

@@ -95,8 +95,7 @@ pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String
         return Err(failures.join("; "));
     }
     host.start_tasks(&tasks, manager, &listening)?;
-    let grace = Duration::from_secs(u64::from(host.options.drain_seconds));
-    let result = supervisor.run(grace).await.map_err(|error| error.to_string());
+    let result = supervisor.run(host.options.drain_time()).await.map_err(|error| error.to_string());
     // Workers end with their last sender; before, they finish what runs.
     drop(senders);
     for worker in workers {
@@ -195,6 +194,7 @@ impl Host {
         let mut published = self.builder.builder.borrow().published();
         published.mark_unchanged();
         let drain = tasks.drain();
+        let (minimum, limit) = (self.options.minimum_drain(), self.options.drain_time());
         tasks.spawn_local("configuration", async move {
             let mut complete = true;
             loop {
@@ -206,7 +206,8 @@ impl Host {
                 apply(&live, &shared, &notes);
                 complete = manager.reconcile(&live.load().listeners);
             }
-            manager.listening().stop();
+            let begun = drain.since().unwrap_or_else(Instant::now);
+            listen::drain::run(&manager.listening(), minimum, begun + limit).await;
             Ok(())
         });
         let (builder, drain) = (self.builder.clone(), tasks.drain());
@@ -296,6 +297,7 @@ impl Host {
             kept,
             notes: self.notes.clone(),
             drain: self.drain.clone(),
+            tasks: tasks.clone(),
             started: self.started,
         };
         let (serving, own) = (admin::serve(socket, Rc::new(context), tasks.clone()), tasks.clone());

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use config::model::Direction;
 use runtime::{Drain, DrainWatch};
 
 use super::chain::ActiveListener;
@@ -19,6 +20,7 @@ pub struct Bound {
     /// What happened on it.
     pub counts: Counts,
     current: ArcSwap<ActiveListener>,
+    draining: AtomicBool,
     stop: Drain,
     stopped: DrainWatch,
 }
@@ -61,6 +63,7 @@ impl Bound {
             address,
             counts: Counts::default(),
             current: ArcSwap::from_pointee(active),
+            draining: AtomicBool::new(false),
             stop,
             stopped,
         }
@@ -76,12 +79,26 @@ impl Bound {
         let next = Arc::new(next);
         let old = self.current.swap(next.clone());
         old.drain_unless_in(Some(&next));
+        if self.draining.load(Ordering::Acquire) {
+            next.drain_unless_in(None);
+        }
+    }
+
+    /// Which way its connections go.
+    pub fn direction(&self) -> Direction {
+        self.current.load().config.direction
+    }
+
+    /// Ends the connections, each after its request; new ones are still accepted, for one request each.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.current.load().drain_unless_in(None);
     }
 
     /// Accepts nothing more, and ends the connections.
     pub fn stop(&self) {
+        self.drain();
         self.stop.start();
-        self.current.load().drain_unless_in(None);
     }
 
     /// Told when nothing more is accepted.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Refused;
-use config::model::Listener;
+use config::model::{Direction, Listener};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::bind;
@@ -40,9 +40,23 @@ impl Listening {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops accepting everywhere, and ends connections after their request.
-    pub fn stop(&self) {
-        self.list().iter().for_each(|bound| bound.stop());
+    /// Ends the connections of these listeners, each after its request; they still accept.
+    pub fn drain(&self, concerned: fn(Direction) -> bool) {
+        self.concerned(concerned).for_each(|bound| bound.drain());
+    }
+
+    /// Stops accepting on these listeners, and ends their connections after their request.
+    pub fn stop(&self, concerned: fn(Direction) -> bool) {
+        self.concerned(concerned).for_each(|bound| bound.stop());
+    }
+
+    /// Connections that are open on these listeners.
+    pub fn open(&self, concerned: fn(Direction) -> bool) -> u64 {
+        self.concerned(concerned).map(|bound| bound.counts.open()).sum()
+    }
+
+    fn concerned(&self, concerned: fn(Direction) -> bool) -> impl Iterator<Item = Arc<Bound>> {
+        self.list().into_iter().filter(move |bound| concerned(bound.direction()))
     }
 }
 

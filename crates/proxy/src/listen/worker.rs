@@ -4,13 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use runtime::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::bound::{Bound, count};
 use super::connection;
+use super::last_accept;
 use super::limits::ConnectionLimit;
 use super::manager::Command;
 use crate::filter;
@@ -60,10 +60,7 @@ async fn accept(worker: Rc<Worker>, bound: Arc<Bound>, listener: TcpListener) {
             },
         }
     }
-    // What the kernel has accepted already would be reset when the socket closes.
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        start(&worker, &bound, stream, peer);
-    }
+    last_accept::close(listener, |stream, peer| start(&worker, &bound, stream, peer)).await;
 }
 
 fn start(worker: &Rc<Worker>, bound: &Arc<Bound>, stream: TcpStream, peer: std::net::SocketAddr) {
