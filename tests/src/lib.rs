@@ -1,7 +1,9 @@
 //! What the end-to-end tests share: real processes, raw HTTP, waiting for states.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+pub mod chaos;
 pub mod differential;
+pub mod load;
 pub mod mixed;
 
 use std::fs::File;
@@ -36,16 +38,17 @@ impl Process {
 
     /// Starts any program; standard output and error go to a file in `folder`.
     pub fn start_program(program: &Path, words: &[&str], folder: &Path) -> Process {
+        Process::start_command(Command::new(program).args(words), folder)
+    }
+
+    /// Starts a command; standard output and error go to a file in `folder`.
+    pub fn start_command(command: &mut Command, folder: &Path) -> Process {
+        let program = PathBuf::from(command.get_program());
         let name = program.file_name().unwrap().display();
         let log = folder.join(format!("{name}-{}.log", std::process::id()));
         let output = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(program)
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
+        let child =
+            command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
         Process { child, log }
     }
 
@@ -63,6 +66,18 @@ impl Process {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// Waits for its end.
@@ -96,13 +111,18 @@ impl Drop for Process {
 }
 
 /// Asks until there is an answer.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, ask)
+}
+
+/// Asks until there is an answer, for at most so long.
+pub fn until_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(started.elapsed() < PATIENCE, "not within {} s: {what}", PATIENCE.as_secs());
+        assert!(started.elapsed() < patience, "not within {} s: {what}", patience.as_secs());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
