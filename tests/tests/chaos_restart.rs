@@ -2,7 +2,6 @@
 //! other. No request fails, and every request is executed exactly once at every hop.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-use rustix::process::Signal;
 use serde_json::json;
 use tests::chaos::soak::{either, measured};
 use tests::chaos::{Instance, Mesh};

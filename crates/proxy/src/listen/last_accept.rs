@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 /// How long a handshake that is under way may take to end.
-const HANDSHAKES: Duration = Duration::from_millis(50);
+const HANDSHAKES: Duration = Duration::from_millis(20);
 
 /// Serves what has connected already, and closes.
 pub async fn close(listener: TcpListener, mut serve: impl FnMut(TcpStream, SocketAddr)) {
