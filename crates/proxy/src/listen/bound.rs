@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwap;
 use config::model::Direction;
@@ -21,6 +21,8 @@ pub struct Bound {
     pub counts: Counts,
     current: ArcSwap<ActiveListener>,
     draining: AtomicBool,
+    /// Sockets that still accept, one for each worker.
+    sockets: Arc<()>,
     stop: Drain,
     stopped: DrainWatch,
 }
@@ -64,6 +66,7 @@ impl Bound {
             counts: Counts::default(),
             current: ArcSwap::from_pointee(active),
             draining: AtomicBool::new(false),
+            sockets: Arc::default(),
             stop,
             stopped,
         }
@@ -82,6 +85,19 @@ impl Bound {
         if self.draining.load(Ordering::Acquire) {
             next.drain_unless_in(None);
         }
+    }
+
+    /// Held by whoever accepts on one of its sockets, for as long as the socket is open.
+    pub fn socket(&self) -> Arc<()> {
+        self.sockets.clone()
+    }
+
+    /// Nothing is accepted any more, and every connection has ended.
+    pub fn is_over(&self) -> bool {
+        // The own one is left. Sockets are looked at first: a connection is counted before its socket closes.
+        let closed = Arc::strong_count(&self.sockets) == 1;
+        fence(Ordering::Acquire);
+        closed && self.counts.open() == 0
     }
 
     /// Which way its connections go.

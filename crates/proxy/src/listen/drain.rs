@@ -33,7 +33,7 @@ pub async fn run(listening: &Listening, minimum: Duration, deadline: Instant) {
     listening.drain(ways_in);
     tokio::time::sleep_until((Instant::now() + minimum).min(deadline).into()).await;
     listening.stop(ways_in);
-    while listening.open(ways_in) > 0 && Instant::now() < deadline {
+    while !listening.is_over(ways_in) && Instant::now() < deadline {
         tokio::time::sleep(LOOK).await;
     }
     listening.stop(every);

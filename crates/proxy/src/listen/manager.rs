@@ -50,9 +50,9 @@ impl Listening {
         self.concerned(concerned).for_each(|bound| bound.stop());
     }
 
-    /// Connections that are open on these listeners.
-    pub fn open(&self, concerned: fn(Direction) -> bool) -> u64 {
-        self.concerned(concerned).map(|bound| bound.counts.open()).sum()
+    /// These listeners accept nothing any more, and their connections have ended.
+    pub fn is_over(&self, concerned: fn(Direction) -> bool) -> bool {
+        self.concerned(concerned).all(|bound| bound.is_over())
     }
 
     fn concerned(&self, concerned: fn(Direction) -> bool) -> impl Iterator<Item = Arc<Bound>> {

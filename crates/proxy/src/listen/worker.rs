@@ -45,6 +45,7 @@ pub async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Command>) {
 }
 
 async fn accept(worker: Rc<Worker>, bound: Arc<Bound>, listener: TcpListener) {
+    let open = bound.socket();
     loop {
         tokio::select! {
             biased;
@@ -61,6 +62,7 @@ async fn accept(worker: Rc<Worker>, bound: Arc<Bound>, listener: TcpListener) {
         }
     }
     last_accept::close(listener, |stream, peer| start(&worker, &bound, stream, peer)).await;
+    drop(open);
 }
 
 fn start(worker: &Rc<Worker>, bound: &Arc<Bound>, stream: TcpStream, peer: std::net::SocketAddr) {

@@ -1,0 +1,118 @@
+//! Programs that misbehave under load: what they do to one request stays with that request, and no POST is done twice.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use serde_json::json;
+use tests::chaos::soak::{either, measured};
+use tests::chaos::{Instance, Mesh};
+use tests::load::{Load, Plan, Report};
+use tests::{get, until};
+
+/// Whoever asks for `/hang` waits for a second.
+const RULES: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: back}
+spec:
+  hosts: [back]
+  http:
+  - {match: [{uri: {prefix: /hang}}], timeout: 1s, route: [{destination: {host: back}}]}
+  - {route: [{destination: {host: back}}], retries: {attempts: 0}}
+";
+
+/// A load in which every request asks the program for the same.
+fn asking(good: &Plan, target: &str, script: &str) -> Plan {
+    Plan {
+        target: target.to_owned(),
+        headers: format!("x-echo-do: {script}\r\n"),
+        rate: either(40, 100),
+        callers: 16,
+        ..good.clone()
+    }
+}
+
+/// Sends a load for a while beside the good one.
+fn beside(good: &Load, plan: &Plan, run: &str, requests: usize) -> Report {
+    let load = Load::start(plan, run);
+    until("the bad requests have ended", || (load.ended() >= requests).then_some(()));
+    good.more(10);
+    load.finish()
+}
+
+fn mesh(block: u8) -> (Mesh, Plan) {
+    let mesh = Mesh::start(block, &[Instance::new("back", 31), Instance::new("back", 32)], "", RULES);
+    let plan = Plan::new(mesh.service("back"), "back", either(100, 1_000));
+    until("the service answers", || get(plan.address, "/").filter(|answer| answer.contains(" 200 ")));
+    (mesh, plan)
+}
+
+#[test]
+fn what_a_program_breaks_is_its_own_answer_only() {
+    let (mesh, plan) = mesh(61);
+    let good = Load::start(&plan, "good");
+    let many = either(40, 5_000);
+    let mut all = Vec::new();
+    // What is asked for, and the status that the client must see: 0 is an answer that visibly breaks off.
+    for (script, target, status) in [
+        ("reset", "/", 503),
+        ("bytes=5000,reset=1000", "/", 0),
+        ("bytes=5000,length=9000", "/", 0),
+        ("bytes=5000,length=1000", "/", 200),
+        ("bytes=20,dribble=5ms", "/", 200),
+        ("close", "/", 200),
+        ("status=500", "/", 500),
+        ("hang", "/hang", 504),
+    ] {
+        let report = beside(&good, &asking(&plan, target, script), &script.replace([',', '='], "."), many);
+        let shown = json!({"requests": report.outcomes.len(), "statuses": report.statuses()});
+        measured(&format!("upstream {script}"), &shown);
+        let other: Vec<_> =
+            report.outcomes.iter().filter(|outcome| outcome.status != status).take(3).collect();
+        assert!(other.is_empty(), "{script}: expected {status}, also saw {other:#?}");
+        all.push(report);
+    }
+    let report = good.finish();
+    measured(
+        "upstream good",
+        &json!({"requests": report.outcomes.len(), "rate": report.rate(), "statuses": report.statuses()}),
+    );
+    report.assert_nothing_failed();
+    let records = mesh.records("back");
+    all.push(report);
+    for report in &all {
+        records.assert_nothing_lost_or_done_twice(report);
+        // Whatever the answer was: a POST that arrived was done, once.
+        let posts = report.outcomes.iter().filter(|outcome| outcome.id.starts_with('P'));
+        let not_once: Vec<_> = posts.filter(|outcome| records.of(&outcome.id) != 1).take(3).collect();
+        assert!(not_once.is_empty(), "{not_once:#?}");
+    }
+}
+
+#[test]
+fn a_program_that_closes_idle_connections_costs_no_request() {
+    let mut mesh = Mesh::control(62, &[Instance::new("back", 31)], "", "");
+    mesh.echo_words = ["--idle-close", "1"].map(str::to_owned).to_vec();
+    for service in ["caller", "back"] {
+        for instance in mesh.instances(service) {
+            mesh.start_program(&instance);
+            mesh.start_sidecar(&instance);
+            mesh.ready(&instance);
+        }
+    }
+    // Slow enough for connections to grow idle; the closes come when the next request is due.
+    let plan = Plan {
+        rate: 8,
+        callers: 8,
+        per_connection: 1_000,
+        get_every: 1,
+        ..Plan::new(mesh.service("back"), "back", 8)
+    };
+    until("the service answers", || get(plan.address, "/").filter(|answer| answer.contains(" 200 ")));
+    let load = Load::start(&plan, "idle");
+    std::thread::sleep(Duration::from_secs(either(10, 120)));
+    let report = load.finish();
+    measured("idle-close", &json!({"requests": report.outcomes.len(), "statuses": report.statuses()}));
+    report.assert_nothing_failed();
+    mesh.records("back").assert_nothing_lost_or_done_twice(&report);
+}
