@@ -1,11 +1,12 @@
 //! Chores of the workspace: `cargo xtask tidy` checks the laws of ARCHITECTURE.md; `cargo xtask mutate` shows which rules
-//! no test holds.
+//! no test holds; `cargo xtask soak` runs the chaos tests for long.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 mod mutate;
+mod soak;
 mod tidy;
 
 /// Chores of the workspace.
@@ -21,6 +22,8 @@ enum Chore {
     Tidy,
     /// Takes one rule out at a time, in a copy of the tree, and tells which faults the tests do not find
     Mutate(mutate::Options),
+    /// Runs the chaos tests in their long form on release binaries, and writes docs/soak.md
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -31,13 +34,25 @@ fn main() -> ExitCode {
                 let root = tidy::root()?;
                 mutate::run(&options, &root, &tidy::tracked(&root)?)
             };
-            match run() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("mutate: {error}");
-                    ExitCode::FAILURE
-                }
-            }
+            ended("mutate", run().map(|()| true))
+        }
+        Chore::Soak(options) => {
+            let run = || -> Result<bool, Box<dyn std::error::Error>> {
+                let root = tidy::root()?;
+                Ok(soak::run(&options, &root, &tidy::tracked(&root)?)?)
+            };
+            ended("soak", run())
+        }
+    }
+}
+
+fn ended(chore: &str, result: Result<bool, Box<dyn std::error::Error>>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{chore}: {error}");
+            ExitCode::FAILURE
         }
     }
 }

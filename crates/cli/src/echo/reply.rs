@@ -19,6 +19,9 @@ use crate::Error;
 /// What a body of a given size is made of.
 static FILLING: [u8; 64 << 10] = [b'x'; 64 << 10];
 
+/// From the last byte to the reset, or to an end that comes too early.
+const BEFORE_BREAK: Duration = Duration::from_millis(50);
+
 /// The body of an answer.
 pub enum ReplyBody {
     /// Whatever comes.
@@ -82,7 +85,13 @@ impl Shaped {
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
-        if self.reset.is_some_and(|after| self.sent >= after) {
+        let resets = self.reset.is_some_and(|after| self.sent >= after);
+        if resets || (self.left == 0 && self.sent < self.announced) {
+            // What was sent must be on the wire first: a connection that breaks takes along what waits.
+            let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(BEFORE_BREAK)));
+            ready!(pause.as_mut().poll(cx));
+        }
+        if resets {
             self.control.reset();
             return Poll::Ready(Some(Err("reset, as asked".into())));
         }
