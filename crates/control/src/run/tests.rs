@@ -102,8 +102,10 @@ mod ads {
     use protos::envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
     use protos::envoy::google::protobuf::value::Kind;
     use protos::envoy::google::protobuf::{Struct, Value};
+    use protos::observe::{Answer, FromProxy, ObserveClient, Question, Story};
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tonic::{Code, Status, Streaming};
 
     const MESH: &str = "apiVersion: v1
@@ -253,5 +255,68 @@ spec: {address: 127.0.2.1, serviceAccount: payment, labels: {app: payment}}
             let both = status.message().contains("payment") && status.message().contains("production");
             assert!(both, "{status:?}");
         }
+    }
+
+    impl Mesh {
+        /// A proxy's reverse stream: what it sends, and the questions that come.
+        async fn observe(
+            &self,
+            leaf: Option<Leaf>,
+            node: Node,
+        ) -> Result<(tokio::sync::mpsc::Sender<FromProxy>, Streaming<Question>), Status> {
+            let channel = channel(self.started.addresses.xds, connector(&self.root(), leaf)).await.unwrap();
+            let (sender, receiver) = tokio::sync::mpsc::channel(8);
+            sender.send(FromProxy { node: Some(node), answer: None }).await.unwrap();
+            let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+            let questions = ObserveClient::new(channel, 1024).attach(stream).await?.into_inner();
+            Ok((sender, questions))
+        }
+
+        async fn why(&self, request_id: &str) -> serde_json::Value {
+            let mut tcp = tokio::net::TcpStream::connect(self.started.addresses.monitoring).await.unwrap();
+            let request = format!(
+                "GET /debug/why?request_id={request_id} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+            );
+            tcp.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            tcp.read_to_string(&mut answer).await.unwrap();
+            serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_asked_what_became_of_a_request() {
+        let mesh = mesh().await;
+        assert_eq!(mesh.why("id-1").await["asked"], 0, "nobody is there yet");
+        let leaf = Some(mesh.join().await);
+        let (sender, mut questions) = mesh.observe(leaf, node("production", "payment")).await.unwrap();
+        let proxy = async {
+            let question = questions.message().await.unwrap().unwrap();
+            assert_eq!(question.request_id, "id-1");
+            let story = Story { status: 503, flags: "UH".to_owned(), ..Story::default() };
+            // An answer to a question that nobody asked is not taken.
+            let answer = |id, seen| Answer { id, seen, stories: vec![story.clone()] };
+            for answer in [answer(question.id + 1, true), answer(question.id, true)] {
+                sender.send(FromProxy { node: None, answer: Some(answer) }).await.unwrap();
+            }
+        };
+        let (found, ()) = tokio::join!(mesh.why("id-1"), proxy);
+        assert_eq!(found["seen_by"][0], "production/payment-1", "{found}");
+        assert_eq!(found["hops"].as_array().unwrap().len(), 1);
+        assert_eq!(found["hops"][0]["reason"]["code"], "no-healthy-upstream");
+        // Whoever does not answer is named, and whoever has gone is not asked.
+        assert_eq!(mesh.why("id-2").await["silent"][0], "production/payment-1");
+        drop((sender, questions));
+        while mesh.why("id-3").await["asked"] != 0 {}
+    }
+
+    #[tokio::test]
+    async fn nobody_answers_for_another_workload() {
+        let mesh = mesh().await;
+        let status = mesh.observe(None, node("production", "payment")).await.err().unwrap();
+        assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+        let leaf = Some(mesh.join().await);
+        let status = mesh.observe(leaf, node("production", "ledger")).await.err().unwrap();
+        assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     }
 }
