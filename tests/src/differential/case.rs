@@ -246,6 +246,12 @@ pub struct FullStep {
     pub http2: Vec<String>,
     /// What is done with the bytes of the connection (after the request, if there is one): a TCP script.
     pub tcp: Vec<String>,
+    /// `/path` or `POST /path`: asks the admin server instead.
+    pub admin: String,
+    /// Beginnings of the lines of the admin server's answer that are compared; all when there are none.
+    pub only: Vec<String>,
+    /// TLS although the listener itself does not speak it.
+    pub tls: bool,
     /// Protocols that the client offers by ALPN.
     pub alpn: Vec<String>,
     /// The server name that the client asks for, instead of `server.shop`.
@@ -281,6 +287,21 @@ pub enum Read {
     Nothing,
 }
 
+impl Case {
+    /// Whether its listener speaks TLS.
+    pub fn listens_with_tls(&self) -> bool {
+        self.tls.is_some() || self.chains.iter().any(|chain| chain.get("tls").is_some())
+    }
+
+    /// Whether anybody in it speaks TLS.
+    pub fn speaks_tls(&self) -> bool {
+        let client = self.steps.iter().any(|step| step.full().tls);
+        client
+            || self.listens_with_tls()
+            || self.upstreams.values().any(|upstream| upstream.identity.is_some())
+    }
+}
+
 impl Step {
     /// The step with everything.
     pub fn full(&self) -> FullStep {
@@ -302,6 +323,9 @@ impl FullStep {
 
     /// What a reader is shown of it.
     pub fn title(&self) -> String {
+        if !self.admin.is_empty() {
+            return format!("admin {}", self.admin);
+        }
         let script = self.http2.iter().chain(&self.tcp).next().unwrap_or(&self.request);
         let text =
             self.send.as_deref().unwrap_or(if self.request.is_empty() { script } else { &self.request });

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::admin;
+use super::bootstrap::Place;
 use super::case::{After, Case, Distribution, FullStep, Read};
 use super::http2::notation::{self, Action};
 use super::http2::peer::Peer;
@@ -35,18 +37,26 @@ impl Open {
 }
 
 /// Plays all steps against a listener.
-pub fn play(case: &Case, listener: SocketAddr, certificates: Option<&Certificates>) -> Vec<Value> {
+pub fn play(case: &Case, place: &Place) -> Vec<Value> {
+    let (listener, certificates) = (place.listener, place.certificates);
+    let by_default = case.listens_with_tls();
     let mut named: BTreeMap<String, Open> = BTreeMap::new();
     let mut seen = Vec::new();
     for step in &case.steps {
-        let step = step.full();
+        let mut step = step.full();
+        if !step.admin.is_empty() {
+            seen.push(
+                json!({ "step": step.title(), "admin": admin::ask(place.admin, &step.admin, &step.only) }),
+            );
+            continue;
+        }
+        step.tls = (by_default || step.tls) && !step.plaintext;
         let kept = step.connection.as_ref().and_then(|name| named.remove(name));
         let Some(open) = kept.or_else(|| connect(listener, &step, certificates).map(Open::Plain)) else {
             seen.push(json!({ "step": step.title(), "connection": "refused" }));
             continue;
         };
-        let secure = certificates.is_some() && !step.plaintext;
-        let (told, mut open) = take(&step, open, secure);
+        let (told, mut open) = take(&step, open, step.tls);
         seen.push(told);
         match (step.then, &step.connection) {
             (After::Reset, _) => reset(open.socket()),
@@ -114,7 +124,7 @@ fn connect(listener: SocketAddr, step: &FullStep, certificates: Option<&Certific
         server_name: step.server_name.as_deref(),
     };
     Some(Reader::new(match certificates {
-        Some(certificates) if !step.plaintext => certificates.connect(stream, &wishes),
+        Some(certificates) if step.tls => certificates.connect(stream, &wishes),
         _ => Stream::Plain(stream),
     }))
 }

@@ -31,7 +31,9 @@ fn walk(at: &str, envoy: &Value, ours: &Value, found: &mut Vec<Difference>) {
                 walk(&place, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), found);
             }
         }
-        (Value::Array(a), Value::Array(b)) if at.ends_with(".head") => heads(at, a, b, found),
+        (Value::Array(a), Value::Array(b)) if at.ends_with(".head") || at.ends_with(".lines") => {
+            heads(at, a, b, found)
+        }
         (Value::Array(a), Value::Array(b)) => {
             for index in 0..a.len().max(b.len()) {
                 let (a, b) = (a.get(index).unwrap_or(&Value::Null), b.get(index).unwrap_or(&Value::Null));

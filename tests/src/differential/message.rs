@@ -119,7 +119,9 @@ pub fn request_framing(head: &Head) -> Framing {
 /// Framing of a response to a method.
 pub fn response_framing(head: &Head, method: &str) -> Framing {
     let status = head.status();
-    if method == "HEAD" || status < 200 || status == 204 || status == 304 {
+    // What follows a successful CONNECT is no body (RFC 9112 §6.3).
+    let tunnel = method == "CONNECT" && (200..300).contains(&status);
+    if method == "HEAD" || tunnel || status < 200 || status == 204 || status == 304 {
         return Framing::Length(0);
     }
     match head.get("content-length").and_then(|value| value.parse().ok()) {

@@ -3,6 +3,7 @@
 // These threads play peers of the proxies; `runtime` has no part in them.
 #![allow(clippy::disallowed_methods)]
 
+pub mod admin;
 pub mod bootstrap;
 pub mod cache;
 pub mod case;

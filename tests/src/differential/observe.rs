@@ -37,7 +37,7 @@ pub fn observe(case: &Case, kind: &Kind, expected_lines: Option<usize>) -> Resul
     let folder = tempfile::tempdir().unwrap();
     let access_log = folder.path().join("access.log");
     let ip = own_address();
-    let certificates = speaks_tls(case).then(Certificates::new);
+    let certificates = case.speaks_tls().then(Certificates::new);
     let running: Vec<(String, Running)> = case
         .upstreams
         .iter()
@@ -62,10 +62,7 @@ pub fn observe(case: &Case, kind: &Kind, expected_lines: Option<usize>) -> Resul
     std::fs::write(&file, bootstrap(case, &place).to_string()).unwrap();
     let mut proxy = Proxy::start(kind, &file, place.admin)?;
     let mut seen = Map::new();
-    seen.insert(
-        "steps".to_owned(),
-        json!(client::play(case, place.listener, certificates.as_ref().filter(|_| listens_with_tls(case)))),
-    );
+    seen.insert("steps".to_owned(), json!(client::play(case, &place)));
     if let Some(distribution) = &case.distribution {
         seen.insert("picks".to_owned(), client::count(distribution, place.listener));
     }
@@ -108,14 +105,6 @@ fn without_order(records: &mut Value) {
         record.as_object_mut().map(|record| record.remove("connection"));
     }
     records.sort_by_key(Value::to_string);
-}
-
-fn listens_with_tls(case: &Case) -> bool {
-    case.tls.is_some() || case.chains.iter().any(|chain| chain.get("tls").is_some())
-}
-
-fn speaks_tls(case: &Case) -> bool {
-    listens_with_tls(case) || case.upstreams.values().any(|upstream| upstream.identity.is_some())
 }
 
 /// Replaces addresses in `x-forwarded-for` that the client did not write: instead of a loopback address Envoy writes one

@@ -70,10 +70,20 @@ impl Proxy {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Values of statistics by their Prometheus names and labels; `null` for one that is not there.
+    /// Values of statistics by their Prometheus names and labels (`name{label="…"}`), or by Envoy's own (`cluster.app.…`);
+    /// `null` for one that is not there.
     pub fn stats(&self, names: &[String]) -> Value {
-        let text = if names.is_empty() { String::new() } else { self.metrics() };
-        Value::Object(names.iter().map(|name| (name.clone(), json!(metric(&text, name)))).collect())
+        let prometheus = if names.is_empty() { String::new() } else { self.metrics() };
+        let own = if names.iter().any(|name| !name.contains('{')) {
+            get(self.admin, "/stats").unwrap_or_default()
+        } else {
+            String::new()
+        };
+        let value = |name: &String| match metric(&prometheus, name) {
+            None if !name.contains('{') => metric(&own, &format!("{name}:")),
+            value => value,
+        };
+        Value::Object(names.iter().map(|name| (name.clone(), json!(value(name)))).collect())
     }
 
     /// Whether it says that no downstream connection is left; `None` when it has no such statistic.

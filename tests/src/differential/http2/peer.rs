@@ -41,6 +41,7 @@ pub struct Peer {
     /// Streams by number.
     pub streams: BTreeMap<u32, Stream>,
     block: Option<(u32, bool, Vec<u8>)>,
+    resized: bool,
     next: u32,
     same: u32,
     window: i64,
@@ -64,6 +65,7 @@ impl Peer {
             decoder: Decoder::default(),
             streams: BTreeMap::new(),
             block: None,
+            resized: false,
             next: if server { 2 } else { 1 },
             same: 0,
             window: WINDOW,
@@ -116,7 +118,10 @@ impl Peer {
                 }
                 let flags = if *end { END_HEADERS | END_STREAM } else { END_HEADERS };
                 let stream = self.stream(*which);
-                self.reader.send(&Frame::new("HEADERS", flags, stream, hpack::encode(&fields)).bytes(None));
+                // No table is used, whatever its size may be now.
+                let mut block = if std::mem::take(&mut self.resized) { vec![0x20] } else { Vec::new() };
+                block.extend(hpack::encode(&fields));
+                self.reader.send(&Frame::new("HEADERS", flags, stream, block).bytes(None));
             }
             Action::Data(which, bytes, end) => {
                 let stream = self.stream(*which);
@@ -320,6 +325,7 @@ impl Peer {
         for pair in frame.payload.as_chunks::<6>().0 {
             let number = u16::from_be_bytes([pair[0], pair[1]]);
             let value = u32::from_be_bytes([pair[2], pair[3], pair[4], pair[5]]);
+            self.resized |= number == 1 && value < 4096;
             if number == 4 {
                 let change = i64::from(value) - self.initial;
                 self.initial += change;

@@ -79,7 +79,17 @@ fn answer(peer: &mut Peer, number: u32, told: &FullAnswer, shared: &Shared) {
         notation::parse(&told.frames).map(Some)
     };
     // A case that says nonsense was refused when it was read.
-    peer.run(&actions.unwrap().unwrap_or_default(), number);
+    let mut actions = actions.unwrap().unwrap_or_default();
+    let is_head = |(name, value): &(String, String)| name == ":method" && value == "HEAD";
+    if told.frames.is_empty() && peer.streams[&number].heads[0].iter().any(is_head) {
+        actions.retain(|action| !matches!(action, Action::Data(..)));
+        actions.iter_mut().for_each(|action| {
+            if let Action::Head(_, _, end) = action {
+                *end = true;
+            }
+        });
+    }
+    peer.run(&actions, number);
     match told.then {
         After::Keep | After::Silent => {}
         After::Close => peer.run(&[Action::Close], number),
