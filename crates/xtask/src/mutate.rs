@@ -1,5 +1,6 @@
-//! `cargo xtask mutate`: takes out one match arm, condition, filter or statement at a time and tells which of these
-//! faults the room's own tests find. What survives is a rule that no test holds.
+//! `cargo xtask mutate`: makes one fault at a time (an arm, a condition, a filter, a statement, a constant) and tells which
+//! ones tests find: those of the file's module, then of the crate, then, with `--cases`, the differential cases. What
+//! survives is a rule that no test holds.
 //!
 //! It works on a copy of the tree under `target/mutate`, with a target folder of its own.
 
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+mod arms;
 mod fault;
 mod room;
 mod sample;
@@ -25,12 +27,18 @@ pub struct Options {
     /// How many faults are tried, picked at random; all when not given
     #[arg(long)]
     sample: Option<usize>,
-    /// Which ones the sample picks
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// Which ones the sample picks; a new one every time, which is printed, when not given
+    #[arg(long)]
+    seed: Option<u64>,
     /// Only one room; all of them when not given
     #[arg(long, value_enum)]
     room: Option<Room>,
+    /// Only files whose path contains this
+    #[arg(long)]
+    file: Option<String>,
+    /// Also runs the differential cases against what the crate's tests let pass
+    #[arg(long)]
+    cases: bool,
     /// Tells the faults without trying them
     #[arg(long)]
     list: bool,
@@ -45,18 +53,20 @@ pub fn run(options: &Options, root: &Path, files: &[PathBuf]) -> Result<(), Box<
         Some(room) => vec![room],
         None => Room::ALL.to_vec(),
     };
+    let wanted = |file: &Path| options.file.as_ref().is_none_or(|part| file.to_string_lossy().contains(part));
     let mut faults = Vec::new();
     for room in &rooms {
-        for file in files.iter().filter(|file| room.holds(file)) {
+        for file in files.iter().filter(|file| room.holds(file) && wanted(file)) {
             let text = std::fs::read_to_string(root.join(file))?;
             faults.extend(fault::find(&text).into_iter().map(|fault| (*room, file.clone(), fault)));
         }
     }
     let found = faults.len();
+    let seed = options.seed.unwrap_or_else(new_seed);
     if let Some(count) = options.sample {
-        faults = sample::pick(faults, count, options.seed);
+        faults = sample::pick(faults, count, seed);
     }
-    println!("mutate: {} of {found} faults", faults.len());
+    println!("mutate: {} of {found} faults, seed {seed}", faults.len());
     if options.list {
         for (_, file, fault) in &faults {
             println!("{}", describe(file, fault));
@@ -64,29 +74,40 @@ pub fn run(options: &Options, root: &Path, files: &[PathBuf]) -> Result<(), Box<
         return Ok(());
     }
     let scratch = Scratch::copy(root, files)?;
+    let mut tested = Vec::new();
     for room in rooms.iter().filter(|room| faults.iter().any(|(of, ..)| of == *room)) {
-        println!("mutate: the tests of {room} without a fault");
-        match trial::run(&scratch, *room)? {
+        if tested.contains(&room.package()) {
+            continue;
+        }
+        tested.push(room.package());
+        println!("mutate: the tests of {} without a fault", room.package());
+        match trial::run(&scratch, *room, None, options.cases)? {
             Verdict::Survived => {}
             other => return Err(format!("the tests of {room} do not pass without a fault: {other}").into()),
         }
     }
-    try_all(&scratch, &faults)
+    try_all(&scratch, &faults, options.cases)
 }
 
-fn try_all(scratch: &Scratch, faults: &[(Room, PathBuf, Fault)]) -> Result<(), Box<dyn Error>> {
+fn new_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(1, |since| since.as_secs())
+}
+
+fn try_all(scratch: &Scratch, faults: &[(Room, PathBuf, Fault)], cases: bool) -> Result<(), Box<dyn Error>> {
     let mut verdicts = Vec::new();
     for (index, (room, file, fault)) in faults.iter().enumerate() {
-        let verdict = scratch.with(file, fault, || trial::run(scratch, *room))?;
+        let verdict = scratch.with(file, fault, || trial::run(scratch, *room, Some(file), cases))?;
         println!("[{}/{}] {verdict:<9} {}", index + 1, faults.len(), describe(file, fault));
         verdicts.push(verdict);
     }
     let count = |wanted: Verdict| verdicts.iter().filter(|verdict| **verdict == wanted).count();
+    let noticed = count(Verdict::Killed) + count(Verdict::NoEnd);
+    let tried = noticed + count(Verdict::Survived);
     println!(
-        "\nkilled {}, no end {}, survived {}, does not build {}",
-        count(Verdict::Killed),
+        "\nnoticed {noticed} of {tried} ({} %; {} without an end), {} did not build",
+        noticed * 100 / tried.max(1),
         count(Verdict::NoEnd),
-        count(Verdict::Survived),
         count(Verdict::NoBuild)
     );
     for ((_, file, fault), _) in
@@ -98,6 +119,7 @@ fn try_all(scratch: &Scratch, faults: &[(Room, PathBuf, Fault)]) -> Result<(), B
 }
 
 fn describe(file: &Path, fault: &Fault) -> String {
-    let shown: String = fault.before.trim().chars().take(100).collect();
+    let one_line = fault.before.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: String = one_line.chars().take(100).collect();
     format!("{}:{}  {}  {shown}", file.display(), fault.line, fault.kind)
 }
