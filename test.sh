@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands. Installs what it needs by package name.
 # Usage: ./test.sh          all of it
-#        ./test.sh quick    without the peers (Envoy) and the licence check
+#        ./test.sh quick    without the peers (Envoy, gRPC) and the licence check
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -17,6 +17,16 @@ envoy() {
   find "$venv" -type f -name 'envoy*' -perm -u+x -size +10M | head -n 1
 }
 
+# A Python with gRPC, which is its own data plane in tests/tests/grpc_xds.rs.
+grpc() {
+  local venv=target/peers/grpc
+  if [ ! -x "$venv/bin/python" ]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check 'grpcio==1.85.*'
+  fi
+  echo "$venv/bin/python"
+}
+
 step "build"
 cargo build --workspace --bins
 step "format"
@@ -30,6 +40,9 @@ if [ "${1:-}" != quick ]; then
   TULLE_ENVOY="$PWD/$(envoy)"
   export TULLE_ENVOY
   "$TULLE_ENVOY" --version
+  step "a real gRPC"
+  TULLE_GRPC_PYTHON="$PWD/$(grpc)"
+  export TULLE_GRPC_PYTHON
   step "licences, sources, bans"
   command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
   cargo deny check bans licenses sources

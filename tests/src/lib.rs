@@ -3,6 +3,7 @@
 
 pub mod chaos;
 pub mod differential;
+pub mod grpc;
 pub mod load;
 pub mod mixed;
 

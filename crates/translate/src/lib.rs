@@ -15,6 +15,7 @@ use protos::envoy::envoy::config::listener::v3::Listener;
 use protos::envoy::envoy::config::route::v3::RouteConfiguration;
 
 pub mod canonical;
+pub mod grpc;
 pub mod host;
 pub mod kinds;
 pub mod last_good;
@@ -66,7 +67,7 @@ pub struct Named {
 }
 
 impl Named {
-    fn new(name: String, any: Any) -> Self {
+    pub(crate) fn new(name: String, any: Any) -> Self {
         let version = canonical::version(&any);
         Named { name, any, version }
     }
@@ -88,15 +89,17 @@ pub fn translate(world: &World, node: &ProxyNode, type_url: &str, wanted: &Wante
     let mut notes = Vec::new();
     let mut about = About::new("Proxy", &node.namespace, &node.workload, &mut notes);
     let resources = match type_url.strip_prefix(protos::any::TYPE_PREFIX) {
-        Some(name) if name == Listener::full_name() => listeners(&scope, wanted, &mut about),
-        Some(name) if name == RouteConfiguration::full_name() => routes(&scope, wanted, &mut about),
-        Some(name) if name == Cluster::full_name() => clusters(&scope, wanted),
-        Some(name) if name == ClusterLoadAssignment::full_name() => assignments(&scope, wanted),
-        _ => {
-            about.info("type_url", format!("{type_url} is not served"));
-            Vec::new()
-        }
+        Some(name) if node.flavour == Flavour::Grpc => grpc::resources(&scope, name, wanted, &mut about),
+        Some(name) if name == Listener::full_name() => Some(listeners(&scope, wanted, &mut about)),
+        Some(name) if name == RouteConfiguration::full_name() => Some(routes(&scope, wanted, &mut about)),
+        Some(name) if name == Cluster::full_name() => Some(clusters(&scope, wanted)),
+        Some(name) if name == ClusterLoadAssignment::full_name() => Some(assignments(&scope, wanted)),
+        _ => None,
     };
+    let resources = resources.unwrap_or_else(|| {
+        about.info("type_url", format!("{type_url} is not served"));
+        Vec::new()
+    });
     Translated { resources, notes }
 }
 

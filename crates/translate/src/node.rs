@@ -91,11 +91,11 @@ impl ProxyNode {
     ///
     /// # Errors
     /// A node whose id is not `sidecar~IP~WORKLOAD.NAMESPACE~DOMAIN`, that contradicts itself, or that asks for what
-    /// is not served: gateways, redirected traffic, gRPC clients.
+    /// is not served: gateways, redirected traffic.
     pub fn from_node(node: &Node) -> Result<ProxyNode, NodeError> {
-        let flavour = flavour(node)?;
-        let (id_address, workload, id_namespace) = read_id(&node.id)?;
         let fields = Fields(node.metadata.as_ref());
+        let flavour = flavour(node, &fields)?;
+        let (id_address, workload, id_namespace) = read_id(&node.id)?;
         let namespace = fields.text("NAMESPACE")?.unwrap_or_else(|| id_namespace.to_owned());
         if namespace != id_namespace {
             let reason = format!("the node id says namespace \"{id_namespace}\"; they must be equal");
@@ -109,7 +109,11 @@ impl ProxyNode {
             service_account: fields.text("SERVICE_ACCOUNT")?.unwrap_or_default(),
             labels: fields.labels()?,
             addresses: addresses(id_address, &fields)?,
-            interception: interception(&fields)?,
+            interception: match flavour {
+                // There is no proxy to which anything could be redirected.
+                Flavour::Grpc => Interception::None,
+                Flavour::Tulle | Flavour::Envoy => interception(&fields)?,
+            },
             flavour,
             app_address: fields.address("TULLE_APP_ADDRESS")?.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             bind_vips: fields.boolean("TULLE_BIND_VIPS")?.unwrap_or(true),
@@ -119,16 +123,21 @@ impl ProxyNode {
     }
 }
 
-fn flavour(node: &Node) -> Result<Flavour, NodeError> {
+fn flavour(node: &Node, fields: &Fields<'_>) -> Result<Flavour, NodeError> {
     let agent = node.user_agent_name.as_str();
-    if agent == "tulle-proxy" {
-        return Ok(Flavour::Tulle);
+    let is_grpc = agent.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("grpc"));
+    match fields.text("GENERATOR")?.as_deref() {
+        Some("grpc") => return Ok(Flavour::Grpc),
+        Some(other) if is_grpc => {
+            return Err(refuse("node.metadata.GENERATOR", other, "a gRPC library is served with \"grpc\""));
+        }
+        _ => {}
     }
-    if agent.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("grpc")) {
-        let reason = "gRPC clients (xds:///) are not served by this version; run the client behind a sidecar";
-        return Err(refuse("node.user_agent_name", agent, reason));
-    }
-    Ok(Flavour::Envoy)
+    Ok(match agent {
+        "tulle-proxy" => Flavour::Tulle,
+        _ if is_grpc => Flavour::Grpc,
+        _ => Flavour::Envoy,
+    })
 }
 
 /// Address, workload and namespace of `sidecar~IP~WORKLOAD.NAMESPACE~DOMAIN`.
@@ -310,6 +319,16 @@ mod tests {
     }
 
     #[test]
+    fn grpc_needs_no_interception_mode() {
+        for (agent, metadata) in
+            [("gRPC C-core linux", vec![]), ("grpc-java", vec![]), ("", vec![("GENERATOR", "grpc")])]
+        {
+            let node = ProxyNode::from_node(&node(ID, agent, &metadata)).unwrap();
+            assert_eq!((node.flavour, node.interception), (Flavour::Grpc, Interception::None), "{agent}");
+        }
+    }
+
+    #[test]
     fn every_refusal_names_its_field() {
         let none = ("INTERCEPTION_MODE", "NONE");
         for (id, agent, metadata, field) in [
@@ -317,8 +336,7 @@ mod tests {
             ("router~127.0.0.1~a.b~d", "envoy", vec![none], "node.id"),
             ("sidecar~here~a.b~d", "envoy", vec![none], "node.id"),
             ("sidecar~127.0.0.1~ab~d", "envoy", vec![none], "node.id"),
-            (ID, "gRPC Go", vec![none], "node.user_agent_name"),
-            (ID, "grpc-java", vec![none], "node.user_agent_name"),
+            (ID, "gRPC Go", vec![("GENERATOR", "api")], "node.metadata.GENERATOR"),
             (ID, "envoy", vec![], "node.metadata.INTERCEPTION_MODE"),
             (ID, "envoy", vec![("INTERCEPTION_MODE", "REDIRECT")], "node.metadata.INTERCEPTION_MODE"),
             (ID, "envoy", vec![none, ("NAMESPACE", "other")], "node.metadata.NAMESPACE"),

@@ -32,10 +32,14 @@ pub enum Dialect {
 pub struct Workload {
     /// Its name.
     pub name: &'static str,
-    namespace: &'static str,
-    account: &'static str,
-    app: &'static str,
-    version: &'static str,
+    /// Its namespace.
+    pub namespace: &'static str,
+    /// Its service account.
+    pub account: &'static str,
+    /// Its label `app`.
+    pub app: &'static str,
+    /// Its label `version`.
+    pub version: &'static str,
     host: u8,
 }
 

@@ -84,7 +84,10 @@ fn balancer(settings: Option<&LoadBalancerSettings>) -> LbPolicy {
 }
 
 /// Limits of a cluster. Envoy's own defaults (1024) are lifted as Istio does; `tulle-proxy` has none to lift.
-fn circuit_breakers(pool: Option<&ConnectionPoolSettings>, only_written: bool) -> Option<CircuitBreakers> {
+pub fn circuit_breakers(
+    pool: Option<&ConnectionPoolSettings>,
+    only_written: bool,
+) -> Option<CircuitBreakers> {
     let tcp = pool.and_then(|pool| pool.tcp.as_ref());
     let http = pool.and_then(|pool| pool.http.as_ref());
     let connections = tcp.and_then(|tcp| positive(tcp.max_connections));

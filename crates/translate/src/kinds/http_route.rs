@@ -23,6 +23,7 @@ use protos::envoy::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use protos::envoy::google::protobuf::Duration;
 
 use crate::kinds::sendable;
+use crate::node::Flavour;
 use crate::scope::Scope;
 use crate::{host, names, values};
 
@@ -55,11 +56,20 @@ pub fn fill(route: &mut Route, rule: &HttpRoute, namespace: &str, scope: &Scope<
     true
 }
 
+/// Whether a route carries the mark of [`mark_default_retries`].
+pub fn has_default_retries(route: &Route) -> bool {
+    let ours = route.metadata.as_ref().and_then(|metadata| metadata.filter_metadata.get("tulle"));
+    ours.is_some_and(|ours| ours.fields.contains_key(DEFAULT_RETRY_POLICY))
+}
+
 /// Tells `tulle-proxy` that nobody wrote the retries of a forwarding route: it then repeats only what cannot have
 /// reached the app, or what may be repeated. A policy that a user wrote runs as written.
 pub fn mark_default_retries(route: &mut Route, scope: &Scope<'_>) {
     let forwards = matches!(&route.action, Some(Action::Route(action)) if action.retry_policy.is_some());
-    if !scope.is_tulle() || !forwards || scope.world.mesh().default_http_retry_policy.is_some() {
+    if scope.node.flavour == Flavour::Envoy
+        || !forwards
+        || scope.world.mesh().default_http_retry_policy.is_some()
+    {
         return;
     }
     let metadata = route.metadata.get_or_insert_default();

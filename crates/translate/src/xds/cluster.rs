@@ -124,7 +124,11 @@ fn outbound(
 
 /// The identities that servers of a Service may show: those of its workloads. A Service without any gets those of its
 /// namespace, so that a server that joins later is not called under a foreign identity.
-fn server_identities(scope: &Scope<'_>, it: &Resource<Service>, port: &ServicePort) -> Vec<StringMatcher> {
+pub fn server_identities(
+    scope: &Scope<'_>,
+    it: &Resource<Service>,
+    port: &ServicePort,
+) -> Vec<StringMatcher> {
     let mesh = scope.world.mesh();
     let namespace = it.meta.namespace.as_str();
     let reachable =

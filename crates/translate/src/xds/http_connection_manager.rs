@@ -105,12 +105,14 @@ fn last_filters(scope: &Scope<'_>) -> Vec<HttpFilter> {
     stats.into_iter().chain([router]).collect()
 }
 
-fn rbac(rules: &Rules) -> HttpFilter {
+/// The filter that asks these rules.
+pub fn rbac(rules: &Rules) -> HttpFilter {
     let config = Rbac { rules: Some(rules.clone()), ..Default::default() };
     filter("envoy.filters.http.rbac", canonical::pack(&config))
 }
 
-fn filter(name: &str, config: Any) -> HttpFilter {
+/// A filter with this configuration.
+pub fn filter(name: &str, config: Any) -> HttpFilter {
     HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),

@@ -115,6 +115,15 @@ impl VirtualHosts {
     }
 }
 
+/// The virtual host of one Service port, with every name under which this client may call it.
+pub fn service_host(scope: &Scope<'_>, service: &Resource<Service>, port: u16) -> Option<VirtualHost> {
+    let mut hosts = VirtualHosts { bare_port: port, ..Default::default() };
+    let fqdn = service::fqdn(service);
+    let routes = service_routes(scope, service, &fqdn, port);
+    hosts.add(&fqdn, &service_names(scope, service, &fqdn), port, routes);
+    hosts.list.pop()
+}
+
 /// The names under which a client calls a Service: the full one, short ones as its namespace allows, the addresses.
 fn service_names(scope: &Scope<'_>, service: &Resource<Service>, fqdn: &str) -> Vec<String> {
     let (name, namespace) = (&service.meta.name, &service.meta.namespace);
