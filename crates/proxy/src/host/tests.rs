@@ -207,6 +207,66 @@ fn the_drain_lets_a_request_finish_and_takes_no_new_connection() {
     proxy.ended.take().unwrap().join().unwrap().unwrap();
 }
 
+/// The listener of [`resources`], and one more at `out`, with their directions.
+fn both_ways(port: u16, out: u16, app: SocketAddr) -> String {
+    let text = resources(port, "", app);
+    let (begin, end) = (text.find("  - {name: in,").unwrap(), text.find("  clusters:").unwrap());
+    let listener = |name: &str, direction: &str, port: u16| {
+        let wanted = format!("{{name: {name}, traffic_direction: {direction},");
+        resources(port, "", app)[begin..].replacen("{name: in,", &wanted, 1)
+    };
+    let (first, second) = (listener("in", "INBOUND", port), listener("out", "OUTBOUND", out));
+    let own = |text: &str| text[..text.find("  clusters:").unwrap()].to_owned();
+    format!("{}{}{}{}", &text[..begin], own(&first), own(&second), &text[end..])
+}
+
+fn until(what: &str, mut state: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !state() {
+        assert!(begun.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_way_out_stays_while_a_request_that_came_in_needs_it() {
+    let ((asked, seen), (release, gate)) = (mpsc::channel(), mpsc::channel());
+    let app = upstream("late", Some(gate), asked);
+    let (port, out) = (free_port(), free_port());
+    let mut proxy = start(tempfile::tempdir().unwrap(), &both_ways(port, out, app)).wait_ready();
+    let request =
+        runtime::thread::spawn("client", move || exchange(at(port), "GET / HTTP/1.1\r\nhost: a\r\n\r\n"))
+            .unwrap();
+    seen.recv_timeout(LIMIT).unwrap();
+    assert!(proxy.post("/quitquitquit").contains("OK"));
+    until("the way in is closed", || TcpStream::connect(at(port)).is_err());
+    TcpStream::connect(at(out)).unwrap();
+    release.send(()).unwrap();
+    assert!(request.join().unwrap().ends_with("late"));
+    until("the way out is closed", || TcpStream::connect(at(out)).is_err());
+    proxy.ended.take().unwrap().join().unwrap().unwrap();
+}
+
+#[test]
+fn a_graceful_drain_of_the_way_in_says_goodbye_and_goes_on_accepting() {
+    let (asked, _seen) = mpsc::channel();
+    let app = upstream("here", None, asked);
+    let (port, out) = (free_port(), free_port());
+    let proxy = start(tempfile::tempdir().unwrap(), &both_ways(port, out, app)).wait_ready();
+    assert!(proxy.post("/drain_listeners?skip_exit").contains("skip_exit requires graceful"));
+    assert!(proxy.post("/drain_listeners?inboundonly&graceful&skip_exit").contains("OK"));
+    let request = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    // Keep-alive was asked for: without the drain this would wait for its client.
+    let answer = exchange(at(port), request).to_ascii_lowercase();
+    assert!(answer.ends_with("here") && answer.contains("connection: close"), "{answer}");
+    let other = exchange(at(out), "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\nconnection: close\r\n\r\n");
+    assert!(other.ends_with("here"), "{other}");
+    assert!(proxy.post("/drain_listeners?inboundonly").contains("OK"));
+    until("the way in is closed", || TcpStream::connect(at(port)).is_err());
+    TcpStream::connect(at(out)).unwrap();
+    proxy.end();
+}
+
 #[test]
 fn plaintext_to_a_tls_chain_is_closed_without_a_byte() {
     let ca = Authority::new("root");
