@@ -9,6 +9,7 @@ use protos::envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use protos::envoy::envoy::config::route::v3::RouteConfiguration;
 use protos::envoy::envoy::extensions::filters::http::rbac::v3::Rbac;
 use protos::envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use protos::envoy::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use protos::{Any, Message};
 
 /// The messages through which the way to a map leads.
@@ -32,7 +33,7 @@ pub enum Shape {
     Route,
     /// `HttpConnectionManager`
     HttpConnectionManager,
-    /// `envoy.extensions.filters.http.rbac.v3.RBAC`
+    /// `envoy.extensions.filters.http.rbac.v3.RBAC`, and the network filter of that name
     RbacFilter,
     /// `envoy.config.rbac.v3.RBAC`
     RbacRules,
@@ -97,6 +98,9 @@ impl Canonical for HttpConnectionManager {
     const SHAPE: Shape = Shape::HttpConnectionManager;
 }
 impl Canonical for Rbac {
+    const SHAPE: Shape = Shape::RbacFilter;
+}
+impl Canonical for NetworkRbac {
     const SHAPE: Shape = Shape::RbacFilter;
 }
 

@@ -300,6 +300,21 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_the_mesh_looks_at_references_again() {
+        let rules = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                     metadata: {name: r, namespace: shared}\n\
+                     spec: {host: payment.production.svc.cluster.local, subsets: [{name: v1, labels: {version: stable}}]}\n\
+                     ---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\n\
+                     spec: {hosts: [payment], http: [{route: [{destination: {host: payment, subset: v1}}]}]}\n";
+        let missing = |world: &World| !world.last_good().notes.is_empty();
+        let before = world(&[MESH, rules]);
+        assert!(missing(&before), "nobody asks the namespace `shared`");
+        let root = MeshConfig { root_namespace: "shared".to_owned(), ..Default::default() };
+        let after = before.with(&[Change::Mesh(Arc::new(root))]);
+        assert!(!missing(&after), "{:?}", after.last_good().notes);
+    }
+
+    #[test]
     fn deleting_what_is_not_there_changes_nothing() {
         let before = world(&[MESH]);
         let after = before.with(&[delete(Kind::VirtualService, "x"), delete(Kind::DestinationRule, "x")]);

@@ -23,8 +23,8 @@ use crate::kinds::{authorization_policy, service, workload_entry};
 use crate::merge;
 use crate::note::About;
 use crate::scope::Scope;
-use crate::xds::http_connection_manager::{filter, rbac};
-use crate::xds::listener::own_ports;
+use crate::xds::http_connection_manager::{NAME, filter, rbac};
+use crate::xds::listener::{OwnPorts, own_ports};
 use crate::{names, values};
 
 /// What a server's listener is asked for by, as in Istio: the bootstrap's `server_listener_resource_name_template` is
@@ -35,8 +35,15 @@ pub const SERVER: &str = "xds.istio.io/grpc/lds/inbound/";
 pub fn all(scope: &Scope<'_>, about: &mut About<'_>) -> Vec<Listener> {
     let clients: Vec<String> =
         targets(scope).map(|(it, port)| format!("{}:{}", service::fqdn(it), port.port)).collect();
-    let servers = own_ports(scope).into_keys().map(|at| format!("{SERVER}{}", SocketAddr::from(at)));
+    let servers = http_ports(scope).into_keys().map(|at| format!("{SERVER}{}", SocketAddr::from(at)));
     clients.into_iter().chain(servers).filter_map(|name| by_name(scope, &name, about)).collect()
+}
+
+/// The own ports on which gRPC may be spoken.
+fn http_ports<'w>(scope: &Scope<'w>) -> OwnPorts<'w> {
+    let mut own = own_ports(scope);
+    own.retain(|_, (_, port)| service::protocol(port).is_http());
+    own
 }
 
 /// The listener with this name, if there is one for this workload.
@@ -57,7 +64,7 @@ fn client(scope: &Scope<'_>, name: &str) -> Option<Listener> {
 }
 
 fn server(scope: &Scope<'_>, name: &str, at: SocketAddr, about: &mut About<'_>) -> Option<Listener> {
-    let own = own_ports(scope);
+    let own = http_ports(scope);
     let meant = |(address, port): &(std::net::IpAddr, u16)| {
         *port == at.port() && (at.ip().is_unspecified() || *address == at.ip())
     };
@@ -74,7 +81,7 @@ fn server(scope: &Scope<'_>, name: &str, at: SocketAddr, about: &mut About<'_>) 
     let chain = FilterChain {
         name: names::inbound_cluster(at.port()),
         filters: vec![Filter {
-            name: "envoy.filters.network.http_connection_manager".to_owned(),
+            name: NAME.to_owned(),
             config_type: Some(filter::ConfigType::TypedConfig(manager)),
         }],
         transport_socket: takes_mutual_tls(scope, name, at.port(), about).then(tls::downstream),

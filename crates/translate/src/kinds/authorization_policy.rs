@@ -28,8 +28,18 @@ pub struct Rules {
     pub allow: Option<Rbac>,
 }
 
-/// The rules for the workload of a proxy.
+/// The rules for requests to the workload of a proxy.
 pub fn rules(scope: &Scope<'_>) -> Rules {
+    rules_of(scope, true)
+}
+
+/// The rules for connections whose content is not looked into: conditions on requests cannot be evaluated, so in ALLOW
+/// they match nothing and in DENY everything.
+pub fn connection_rules(scope: &Scope<'_>) -> Rules {
+    rules_of(scope, false)
+}
+
+fn rules_of(scope: &Scope<'_>, http: bool) -> Rules {
     let mut deny = HashMap::new();
     let mut allow = None;
     let mut unread = Vec::new();
@@ -38,7 +48,7 @@ pub fn rules(scope: &Scope<'_>) -> Rules {
             continue;
         }
         let mut about = about(policy, &mut unread);
-        let built = build(policy, scope.world.mesh(), &mut about);
+        let built = build(policy, scope.world.mesh(), http, &mut about);
         match policy.spec.action {
             Action::Allow => allow.get_or_insert_with(HashMap::new).extend(built),
             Action::Deny | Action::Custom => deny.extend(built),
@@ -66,6 +76,7 @@ fn about<'a>(policy: &'a Resource<AuthorizationPolicy>, notes: &'a mut Vec<Note>
 fn build(
     policy: &Resource<AuthorizationPolicy>,
     mesh: &MeshConfig,
+    http: bool,
     about: &mut About<'_>,
 ) -> Vec<(String, Policy)> {
     let mut built = Vec::new();
@@ -74,6 +85,7 @@ fn build(
             namespace: &policy.meta.namespace,
             mesh,
             deny: policy.spec.action != Action::Allow,
+            http,
             about: &mut *about,
         };
         if let Some(it) = builder.rule(rule, &format!("spec.rules[{i}]")) {
@@ -92,6 +104,8 @@ struct Builder<'a, 'n> {
     mesh: &'a MeshConfig,
     /// Whether a match denies: then what is unknown must match.
     deny: bool,
+    /// Whether requests are asked, not connections.
+    http: bool,
     about: &'a mut About<'n>,
 }
 
@@ -174,7 +188,7 @@ impl Builder<'_, '_> {
     }
 
     fn source(&mut self, source: &Source, field: &str) -> Option<Vec<Principal>> {
-        let (mesh, namespace) = (self.mesh, self.namespace.to_owned());
+        let (mesh, namespace, http) = (self.mesh, self.namespace.to_owned(), self.http);
         let mut ids = Vec::new();
         let mut possible = true;
         let path = |name: &str| format!("{field}.{name}");
@@ -199,8 +213,11 @@ impl Builder<'_, '_> {
         possible &=
             self.term(&mut ids, c, &path("ipBlocks"), lists, |it| some(principal::direct_address(it), it));
         let lists = (source.remote_ip_blocks.as_slice(), source.not_remote_ip_blocks.as_slice());
-        possible &= self
-            .term(&mut ids, c, &path("remoteIpBlocks"), lists, |it| some(principal::remote_address(it), it));
+        possible &= self.term(&mut ids, c, &path("remoteIpBlocks"), lists, |it| {
+            // Without a request there is no x-forwarded-for: the caller is who is connected.
+            let address = if http { principal::remote_address(it) } else { principal::direct_address(it) };
+            some(address, it)
+        });
         possible.then_some(ids)
     }
 
@@ -209,15 +226,17 @@ impl Builder<'_, '_> {
         let mut possible = true;
         let path = |name: &str| format!("{field}.{name}");
         let c = &PERMISSIONS;
+        let http = self.http;
+        let of_request = |permission: Permission| if http { Ok(vec![permission]) } else { Err(no_request()) };
         let lists = (operation.hosts.as_slice(), operation.not_hosts.as_slice());
         possible &=
-            self.term(&mut rules, c, &path("hosts"), lists, |value| Ok(vec![permission::host(value)]));
+            self.term(&mut rules, c, &path("hosts"), lists, |value| of_request(permission::host(value)));
         let lists = (operation.methods.as_slice(), operation.not_methods.as_slice());
         possible &=
-            self.term(&mut rules, c, &path("methods"), lists, |value| Ok(vec![permission::method(value)]));
+            self.term(&mut rules, c, &path("methods"), lists, |value| of_request(permission::method(value)));
         let lists = (operation.paths.as_slice(), operation.not_paths.as_slice());
         possible &=
-            self.term(&mut rules, c, &path("paths"), lists, |value| Ok(vec![permission::path(value)]));
+            self.term(&mut rules, c, &path("paths"), lists, |value| of_request(permission::path(value)));
         let lists = (operation.ports.as_slice(), operation.not_ports.as_slice());
         possible &=
             self.term(&mut rules, c, &path("ports"), lists, |value| some(permission::port(value), value));
@@ -228,7 +247,7 @@ impl Builder<'_, '_> {
     fn conditions(&mut self, when: &[Condition], field: &str) -> Option<(Vec<Principal>, Vec<Permission>)> {
         let (mut ids, mut rules) = (Vec::new(), Vec::new());
         let mut possible = true;
-        let (mesh, namespace) = (self.mesh, self.namespace.to_owned());
+        let (mesh, namespace, http) = (self.mesh, self.namespace.to_owned(), self.http);
         for (i, condition) in when.iter().enumerate() {
             let field = format!("{field}.when[{i}].values");
             let lists = (condition.values.as_slice(), condition.not_values.as_slice());
@@ -243,7 +262,7 @@ impl Builder<'_, '_> {
                 "connection.sni" => self
                     .term(&mut rules, &PERMISSIONS, &field, lists, |value| Ok(vec![permission::sni(value)])),
                 _ => self.term(&mut ids, &PRINCIPALS, &field, lists, |value| {
-                    caller_condition(key, value, &namespace, mesh)
+                    caller_condition(key, value, &namespace, mesh, http)
                 }),
             };
         }
@@ -266,16 +285,23 @@ fn no_tokens() -> Unknown {
     Unknown("tokens (JWT) are not verified yet".to_owned())
 }
 
+fn no_request() -> Unknown {
+    Unknown("a TCP connection has no requests".to_owned())
+}
+
 fn caller_condition(
     key: &str,
     value: &str,
     namespace: &str,
     mesh: &MeshConfig,
+    http: bool,
 ) -> Result<Vec<Principal>, Unknown> {
     let header = key.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']'));
     match (key, header) {
+        (_, Some(_)) if !http => Err(no_request()),
         (_, Some(name)) if !name.is_empty() => Ok(vec![principal::header(&name.to_ascii_lowercase(), value)]),
         ("source.ip", _) => some(principal::direct_address(value), value),
+        ("remote.ip", _) if !http => some(principal::direct_address(value), value),
         ("remote.ip", _) => some(principal::remote_address(value), value),
         ("source.namespace", _) => Ok(vec![principal::namespace(value)]),
         ("source.principal", _) => {
@@ -320,7 +346,7 @@ pub fn verdict(world: &World, policy: &Resource<AuthorizationPolicy>, notes: &mu
         }
         Action::Allow | Action::Deny => {}
     }
-    build(policy, world.mesh(), &mut about);
+    build(policy, world.mesh(), true, &mut about);
 }
 
 #[cfg(test)]

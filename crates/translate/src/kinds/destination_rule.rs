@@ -29,7 +29,7 @@ pub fn apply(policy: &ClusterPolicy<'_>, scope: &Scope<'_>, cluster: &mut Cluste
     let tcp = pool.and_then(|pool| pool.tcp.as_ref());
     let timeout = tcp.and_then(|tcp| tcp.connect_timeout).unwrap_or_else(|| mesh.connect_timeout());
     cluster.connect_timeout = Some(values::duration(timeout));
-    cluster.circuit_breakers = circuit_breakers(pool, scope.is_tulle());
+    cluster.circuit_breakers = Some(circuit_breakers(pool));
     if let Some(keepalive) = tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref()).or(mesh.tcp_keepalive.as_ref()) {
         let seconds = |value: Option<api::Duration>| value.and_then(|it| u32::try_from(it.seconds()).ok());
         let keepalive = TcpKeepalive {
@@ -42,13 +42,10 @@ pub fn apply(policy: &ClusterPolicy<'_>, scope: &Scope<'_>, cluster: &mut Cluste
     }
     if let Some(outlier) = policy.outlier_detection {
         cluster.outlier_detection = Some(outlier_detection(outlier));
-        // Envoy's own default of 50 is taken back as Istio does; `tulle-proxy` has none.
-        if outlier.min_health_percent > 0 || !scope.is_tulle() {
-            let value = f64::from(outlier.min_health_percent.max(0));
-            let threshold = Some(Percent { value });
-            cluster.common_lb_config =
-                Some(CommonLbConfig { healthy_panic_threshold: threshold, ..Default::default() });
-        }
+        // Envoy's own default of 50 is taken back, as in Istio.
+        let threshold = Some(Percent { value: f64::from(outlier.min_health_percent.max(0)) });
+        cluster.common_lb_config =
+            Some(CommonLbConfig { healthy_panic_threshold: threshold, ..Default::default() });
     }
 }
 
@@ -83,20 +80,14 @@ fn balancer(settings: Option<&LoadBalancerSettings>) -> LbPolicy {
     }
 }
 
-/// Limits of a cluster. Envoy's own defaults (1024) are lifted as Istio does; `tulle-proxy` has none to lift.
-pub fn circuit_breakers(
-    pool: Option<&ConnectionPoolSettings>,
-    only_written: bool,
-) -> Option<CircuitBreakers> {
+/// Limits of a cluster; Envoy's own defaults (1024) are lifted, as in Istio.
+pub fn circuit_breakers(pool: Option<&ConnectionPoolSettings>) -> CircuitBreakers {
     let tcp = pool.and_then(|pool| pool.tcp.as_ref());
     let http = pool.and_then(|pool| pool.http.as_ref());
     let connections = tcp.and_then(|tcp| positive(tcp.max_connections));
     let pending = http.and_then(|http| positive(http.http1_max_pending_requests));
     let requests = http.and_then(|http| positive(http.http2_max_requests));
     let retries = http.and_then(|http| positive(http.max_retries));
-    if only_written && [connections, pending, requests, retries].iter().all(Option::is_none) {
-        return None;
-    }
     let limit = |value: Option<u32>| values::number(value.unwrap_or(u32::MAX));
     let thresholds = Thresholds {
         max_connections: limit(connections),
@@ -106,7 +97,7 @@ pub fn circuit_breakers(
         track_remaining: true,
         ..Default::default()
     };
-    Some(CircuitBreakers { thresholds: vec![thresholds], ..Default::default() })
+    CircuitBreakers { thresholds: vec![thresholds], ..Default::default() }
 }
 
 fn outlier_detection(settings: &OutlierDetection) -> EnvoyOutlierDetection {
@@ -272,15 +263,14 @@ mod tests {
     use api::kinds::destination_rule::{HttpSettings, TcpSettings};
 
     #[test]
-    fn limits_are_lifted_for_envoy_and_only_written_ones_sent_to_tulle() {
-        assert_eq!(circuit_breakers(None, true), None);
-        let lifted = circuit_breakers(None, false).unwrap();
+    fn limits_that_nobody_wrote_are_lifted() {
+        let lifted = circuit_breakers(None);
         assert_eq!(lifted.thresholds[0].max_connections.unwrap().value, u32::MAX);
         let pool = ConnectionPoolSettings {
             tcp: Some(TcpSettings { max_connections: 100, ..Default::default() }),
             http: Some(HttpSettings { http2_max_requests: 1000, ..Default::default() }),
         };
-        let written = circuit_breakers(Some(&pool), true).unwrap();
+        let written = circuit_breakers(Some(&pool));
         assert_eq!(written.thresholds[0].max_connections.unwrap().value, 100);
         assert_eq!(written.thresholds[0].max_requests.unwrap().value, 1000);
         assert_eq!(written.thresholds[0].max_pending_requests.unwrap().value, u32::MAX);

@@ -30,6 +30,11 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Whether traffic to the port is carried at all.
+    pub fn is_proxied(self) -> bool {
+        self != Protocol::Datagram
+    }
+
     /// Whether requests are routed; a port that does not say is taken as HTTP.
     pub fn is_http(self) -> bool {
         matches!(self, Protocol::Http | Protocol::Http2 | Protocol::Unknown)
@@ -146,7 +151,11 @@ pub fn verdict(world: &World, service: &Resource<Service>, notes: &mut Vec<Note>
                 about.info(field, "HTTP/2 and gRPC are carried as HTTP/1.1 by tulle-proxy; gRPC calls fail");
             }
             Protocol::Tcp => {
-                about.warning(field, "TCP ports are not proxied yet: no listener is made for the port")
+                if loopback_addresses(spec).is_empty() && spec.service_type != ServiceType::ExternalName {
+                    let reason =
+                        "a TCP port is reached on an address of 127.0.0.0/8 only, and the Service has none";
+                    about.warning(field, reason);
+                }
             }
             Protocol::Datagram => about.info(field, "UDP and SCTP are never proxied"),
             Protocol::Unknown => about.info(

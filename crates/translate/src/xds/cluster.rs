@@ -9,27 +9,19 @@ use protos::envoy::envoy::config::cluster::v3::{
     Cluster,
     cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, TransportSocketMatch},
 };
-use protos::envoy::envoy::config::core::v3::{
-    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions, Metadata,
-};
+use protos::envoy::envoy::config::core::v3::Metadata;
 use protos::envoy::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
 };
-use protos::envoy::envoy::extensions::upstreams::http::v3::{
-    HttpProtocolOptions,
-    http_protocol_options::{
-        ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
-    },
-};
 use protos::envoy::envoy::r#type::matcher::v3::StringMatcher;
-use protos::envoy::google::protobuf::{Any, Struct};
+use protos::envoy::google::protobuf::Struct;
 
 use crate::kinds::service::Protocol;
 use crate::kinds::{destination_rule, service, workload_entry};
 use crate::merge::{self, MergedRule};
 use crate::scope::Scope;
 use crate::xds::header_limits::{FROM_APPS, FROM_PEERS};
-use crate::xds::{listener, transport_socket};
+use crate::xds::{listener, transport_socket, upstream_http};
 use crate::{names, values};
 
 /// Key of an endpoint's metadata that says how it wants to be called, and the value for mutual TLS.
@@ -41,7 +33,7 @@ pub fn clusters(scope: &Scope<'_>) -> Vec<Cluster> {
     for it in scope.services() {
         let host = service::fqdn(it);
         let rule = scope.destination_rule(&host);
-        for port in it.spec.ports.iter().filter(|port| service::protocol(port).is_http()) {
+        for port in it.spec.ports.iter().filter(|port| service::protocol(port).is_proxied()) {
             let subsets = rule.subsets.iter().copied().map(Some);
             let made = |subset| outbound(scope, it, port, &host, &rule, subset);
             all.extend([None].into_iter().chain(subsets).filter_map(made));
@@ -56,7 +48,7 @@ pub fn by_name(scope: &Scope<'_>, name: &str) -> Option<Cluster> {
         return inbound(scope).into_iter().find(|cluster| cluster.name == name);
     };
     let service = scope.service(host)?;
-    let port = service::port(&service.spec, number).filter(|port| service::protocol(port).is_http())?;
+    let port = service::port(&service.spec, number).filter(|port| service::protocol(port).is_proxied())?;
     let rule = scope.destination_rule(host);
     let subset = if subset.is_empty() { None } else { Some(rule.subset(subset)?) };
     outbound(scope, service, port, host, &rule, subset)
@@ -89,10 +81,16 @@ fn outbound(
         ..Default::default()
     };
     destination_rule::apply(&policy, scope, &mut cluster);
-    let http2 = service::protocol(port) == Protocol::Http2 && !scope.is_tulle();
-    let options = destination_rule::http_options(policy.connection_pool);
-    let (key, options) = http_protocol_options(http2, FROM_PEERS.limit_responses(options));
-    cluster.typed_extension_protocol_options.insert(key, options);
+    let protocol = service::protocol(port);
+    let pool = policy.connection_pool;
+    // Istio's ALPN filter, by which a caller would say what it found out, is in no Envoy but Istio's own.
+    let declared = if protocol == Protocol::Unknown { Protocol::Http } else { protocol };
+    let spoken = protocol.is_http().then(|| upstream_http::upstream(scope, declared, pool));
+    if let Some(spoken) = spoken {
+        let common = FROM_PEERS.limit_responses(destination_rule::http_options(pool));
+        let (key, options) = upstream_http::options(spoken, common, pool);
+        cluster.typed_extension_protocol_options.insert(key, options);
+    }
 
     let sni = names::sni(u32::from(port.port), subset_name, host);
     let mesh = scope.world.mesh();
@@ -100,7 +98,8 @@ fn outbound(
         Some(settings) if settings.mode == ClientTlsMode::Disable => {}
         Some(settings) => {
             let identities = server_identities(scope, service, port);
-            cluster.transport_socket = transport_socket::upstream_explicit(scope, settings, sni, identities);
+            cluster.transport_socket =
+                transport_socket::upstream_explicit(scope, spoken, settings, sni, identities);
         }
         None if mesh.enable_auto_mtls() => {
             let identities = server_identities(scope, service, port);
@@ -108,7 +107,7 @@ fn outbound(
                 TransportSocketMatch {
                     name: "tlsMode-istio".to_owned(),
                     r#match: Some(values::struct_of([(TLS_MODE.0, values::text(TLS_MODE.1))])),
-                    transport_socket: Some(transport_socket::upstream_mesh(scope, sni, identities)),
+                    transport_socket: Some(transport_socket::upstream_mesh(scope, spoken, sni, identities)),
                 },
                 TransportSocketMatch {
                     name: "tlsMode-disabled".to_owned(),
@@ -161,22 +160,6 @@ fn metadata(service: &Resource<Service>, host: &str, subset: &str, port: u16) ->
     values::metadata([("istio", values::struct_of(fields))])
 }
 
-fn http_protocol_options(http2: bool, common: CommonOptions) -> (String, Any) {
-    let config = if http2 {
-        ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())
-    } else {
-        ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())
-    };
-    let options = HttpProtocolOptions {
-        common_http_protocol_options: Some(common),
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-            protocol_config: Some(config),
-        })),
-        ..Default::default()
-    };
-    ("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), protos::any::pack(&options))
-}
-
 /// One cluster per own port, to the app beside the proxy.
 fn inbound(scope: &Scope<'_>) -> Vec<Cluster> {
     let mut all: Vec<Cluster> = Vec::new();
@@ -192,7 +175,11 @@ fn inbound(scope: &Scope<'_>) -> Vec<Cluster> {
         let endpoint =
             LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..Default::default() };
         let group = LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() };
-        let (key, options) = http_protocol_options(false, FROM_APPS.limit_responses(None));
+        let protocol = service::protocol(service_port);
+        // What the app speaks is what its port declares, whatever callers and policies do.
+        let spoken = upstream_http::to_app(scope, protocol);
+        let options =
+            protocol.is_http().then(|| upstream_http::options(spoken, FROM_APPS.limit_responses(None), None));
         all.push(Cluster {
             name: name.clone(),
             cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32)),
@@ -202,8 +189,8 @@ fn inbound(scope: &Scope<'_>) -> Vec<Cluster> {
                 endpoints: vec![group],
                 ..Default::default()
             }),
-            typed_extension_protocol_options: [(key, options)].into(),
-            metadata: Some(metadata(it, &service::fqdn(it), "", service_port)),
+            typed_extension_protocol_options: options.into_iter().collect(),
+            metadata: Some(metadata(it, &service::fqdn(it), "", service_port.port)),
             ..Default::default()
         });
     }

@@ -19,6 +19,9 @@ use crate::values;
 use crate::xds::access_log;
 use crate::xds::header_limits::{self, HeaderLimits};
 
+/// Name of the network filter.
+pub const NAME: &str = "envoy.filters.network.http_connection_manager";
+
 /// For requests to the app: the routes are inside, the policies of the workload are asked first.
 pub fn inbound(scope: &Scope<'_>, routes: RouteConfiguration, rules: &authorization_policy::Rules) -> Any {
     let details = hcm::SetCurrentClientCertDetails {
@@ -93,6 +96,10 @@ fn common(scope: &Scope<'_>, limits: HeaderLimits) -> HttpConnectionManager {
         merge_slashes: merge,
         path_with_escaped_slashes_action: slashes as i32,
         access_log: access_log::access_logs(mesh),
+        upgrade_configs: vec![hcm::UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..Default::default()
+        }],
         ..Default::default()
     };
     limits.limit_requests(&mut manager);

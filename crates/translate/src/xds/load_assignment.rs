@@ -24,7 +24,7 @@ pub fn names(scope: &Scope<'_>) -> Vec<String> {
     for it in scope.services() {
         let host = service::fqdn(it);
         let rule = scope.destination_rule(&host);
-        for port in it.spec.ports.iter().filter(|port| service::protocol(port).is_http()) {
+        for port in it.spec.ports.iter().filter(|port| service::protocol(port).is_proxied()) {
             let subsets = rule.subsets.iter().map(|subset| subset.name.as_str());
             all.extend(
                 [""].into_iter()
@@ -40,7 +40,7 @@ pub fn names(scope: &Scope<'_>) -> Vec<String> {
 pub fn by_name(scope: &Scope<'_>, name: &str) -> Option<ClusterLoadAssignment> {
     let (number, subset, host) = names::parse_outbound_cluster(name)?;
     let it = scope.service(host)?;
-    let port = service::port(&it.spec, number).filter(|port| service::protocol(port).is_http())?;
+    let port = service::port(&it.spec, number).filter(|port| service::protocol(port).is_proxied())?;
     let subset = if subset.is_empty() { None } else { Some(scope.destination_rule(host).subset(subset)?) };
     Some(ClusterLoadAssignment {
         cluster_name: name.to_owned(),

@@ -4,10 +4,13 @@ pub mod access_log;
 pub mod cluster;
 pub mod header_limits;
 pub mod http_connection_manager;
+pub mod inbound_chains;
 pub mod listener;
 pub mod load_assignment;
 pub mod route_configuration;
+pub mod tcp_proxy;
 pub mod transport_socket;
+pub mod upstream_http;
 
 #[cfg(test)]
 mod tests;

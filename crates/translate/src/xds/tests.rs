@@ -21,7 +21,7 @@ use protos::envoy::envoy::extensions::transport_sockets::tls::v3::{
 use protos::envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
 use crate::node::Flavour;
-use crate::testing::{MESH, all, frontend, node, notes, one, virtual_host, world};
+use crate::testing::{self, MESH, all, frontend, node, notes, one, virtual_host, world};
 use crate::world::{Change, World};
 use crate::{Wanted, translate};
 
@@ -70,11 +70,49 @@ fn the_http_proxy_is_opened_on_demand() {
 }
 
 #[test]
-fn tcp_ports_get_no_listener_and_a_note() {
+fn tcp_ports_pass_bytes_on_and_need_an_address() {
     let tcp = MESH.replace("{name: http, port: 8080}", "{name: tcp, port: 8080}");
     let world = world(&[&tcp]);
-    assert_eq!(names(&world), ["127.10.0.3_9090", "127.20.0.2_8080"]);
-    assert!(notes(&world, "Service")[0].contains("TCP ports are not proxied yet"));
+    assert_eq!(names(&world), ["127.10.0.3_9090", "127.20.0.1_8080", "127.20.0.2_8080"]);
+    assert!(notes(&world, "Service").is_empty());
+    let cluster: Cluster = one(&world, &frontend(), &format!("outbound|8080||{PAYMENT}")).unwrap();
+    assert!(cluster.typed_extension_protocol_options.is_empty());
+    let elsewhere = testing::world(&[&tcp.replace("clusterIP: 127.20.0.1", "clusterIP: 10.0.0.1")]);
+    assert_eq!(names(&elsewhere), ["127.10.0.3_9090", "127.20.0.2_8080"]);
+    assert!(notes(&elsewhere, "Service").iter().any(|note| note.contains("127.0.0.0/8 only")));
+}
+
+/// Names of the network filters of each chain.
+fn network_filters(world: &World, node: &crate::ProxyNode, listener: &str) -> Vec<(String, Vec<String>)> {
+    let listener: Listener = one(world, node, listener).unwrap();
+    let names = |chain: protos::envoy::envoy::config::listener::v3::FilterChain| {
+        (chain.name, chain.filters.into_iter().map(|filter| filter.name).collect())
+    };
+    listener.filter_chains.into_iter().map(names).collect()
+}
+
+#[test]
+fn a_tcp_port_of_the_app_asks_policies_once_and_lets_the_apps_own_tls_pass() {
+    let tcp = MESH.replace("{name: http, port: 8080}", "{name: tcp, port: 8080}");
+    let server = node("127.10.0.1", "production");
+    let rbac = "envoy.filters.network.rbac";
+    let forward = "envoy.filters.network.tcp_proxy";
+    let chains = network_filters(&world(&[&tcp]), &server, "127.10.0.1_8080");
+    let names: Vec<&str> = chains.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["127.10.0.1_8080_tls", "127.10.0.1_8080_plain", "127.10.0.1_8080_passthrough"]);
+    assert!(chains.iter().all(|(_, filters)| filters == &[forward]));
+    let policy = |rule: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a}}\n\
+             spec: {{rules: [{rule}]}}\n"
+        )
+    };
+    for rule in ["{from: [{source: {namespaces: [production]}}]}", "{to: [{operation: {methods: [GET]}}]}"] {
+        let chains = network_filters(&world(&[&tcp, &policy(rule)]), &server, "127.10.0.1_8080");
+        assert!(chains.iter().all(|(_, filters)| filters == &[rbac, forward]), "{rule}");
+    }
+    let strict = world(&[&tcp, &authentication("STRICT")]);
+    assert_eq!(network_filters(&strict, &server, "127.10.0.1_8080").len(), 1);
 }
 
 fn authentication(mode: &str) -> String {
@@ -353,7 +391,11 @@ fn clusters_carry_the_policy_of_their_rule() {
     assert_eq!((whole.lb_policy, subset.lb_policy), (0, 3));
     assert_eq!(subset.connect_timeout.unwrap().seconds, 2);
     assert!(matches!(whole.cluster_discovery_type, Some(ClusterDiscoveryType::Type(3))));
-    assert!(subset.circuit_breakers.is_none(), "nothing was written");
+    assert_eq!(
+        subset.circuit_breakers.unwrap().thresholds[0].max_connections.unwrap().value,
+        u32::MAX,
+        "nobody limited them"
+    );
     assert_eq!(one::<Cluster>(&world, &frontend(), &format!("outbound|8080|v2|{PAYMENT}")), None);
 }
 

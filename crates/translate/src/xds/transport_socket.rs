@@ -17,15 +17,42 @@ use protos::envoy::envoy::extensions::transport_sockets::tls::v3::{
 };
 use protos::envoy::envoy::r#type::matcher::v3::StringMatcher;
 
+use crate::kinds::service::Protocol;
 use crate::scope::Scope;
 use crate::values;
+use crate::xds::upstream_http::Upstream;
 
 /// The cluster of an Envoy's bootstrap where it gets its secrets, as in Istio's.
 const SECRET_SERVER: &str = "sds-grpc";
 /// Protocols that a sidecar accepts from its peers.
-const SERVER_ALPN: [&str; 1] = ["http/1.1"];
-/// Protocols that a sidecar offers to a peer in the mesh: Istio's names first.
-const CLIENT_ALPN: [&str; 3] = ["istio-http/1.1", "istio", "http/1.1"];
+fn server_alpn(scope: &Scope<'_>, protocol: Protocol) -> &'static [&'static str] {
+    match protocol {
+        Protocol::Http | Protocol::Http2 | Protocol::Unknown if !scope.speaks_http2() => &["http/1.1"],
+        Protocol::Http | Protocol::Http2 | Protocol::Unknown => &["h2", "http/1.1"],
+        // No exchange of metadata inside the connection: Istio's `istio-peer-exchange` would be answered by nobody.
+        Protocol::Tcp | Protocol::Datagram => &["istio"],
+    }
+}
+
+/// Protocols that a sidecar offers to a peer in the mesh: Istio's names first. `None`: bytes that it does not look into.
+fn client_alpn(spoken: Option<Upstream>) -> &'static [&'static str] {
+    match spoken {
+        None => &["istio"],
+        Some(Upstream::Http1) => &["istio-http/1.1", "istio", "http/1.1"],
+        Some(Upstream::Http2) => &["istio-h2", "istio", "h2"],
+        // Each connection offers what it speaks.
+        Some(Upstream::AsDownstream) => &[],
+    }
+}
+
+/// Protocols that are offered to a server outside the mesh.
+fn plain_alpn(spoken: Option<Upstream>) -> &'static [&'static str] {
+    match spoken {
+        None | Some(Upstream::AsDownstream) => &[],
+        Some(Upstream::Http1) => &["http/1.1"],
+        Some(Upstream::Http2) => &["h2"],
+    }
+}
 
 /// Plain text.
 pub fn raw_buffer() -> TransportSocket {
@@ -37,13 +64,13 @@ pub fn raw_buffer() -> TransportSocket {
 }
 
 /// Mutual TLS of a server: any identity of the mesh is accepted; policies decide the rest.
-pub fn downstream(scope: &Scope<'_>) -> TransportSocket {
+pub fn downstream(scope: &Scope<'_>, protocol: Protocol) -> TransportSocket {
     let mesh = scope.world.mesh();
     let domains =
         std::iter::once(mesh.trust_domain()).chain(mesh.trust_domain_aliases.iter().map(String::as_str));
     let names = domains.map(|domain| values::prefix(format!("spiffe://{domain}/"))).collect();
     let context = DownstreamTlsContext {
-        common_tls_context: Some(mesh_context(scope, names, &SERVER_ALPN)),
+        common_tls_context: Some(mesh_context(scope, names, server_alpn(scope, protocol))),
         require_client_certificate: values::boolean(true),
         ..Default::default()
     };
@@ -54,14 +81,20 @@ pub fn downstream(scope: &Scope<'_>) -> TransportSocket {
 }
 
 /// Mutual TLS of a client in the mesh: the server must have one of these names.
-pub fn upstream_mesh(scope: &Scope<'_>, sni: String, names: Vec<StringMatcher>) -> TransportSocket {
-    let common = mesh_context(scope, names, &CLIENT_ALPN);
+pub fn upstream_mesh(
+    scope: &Scope<'_>,
+    spoken: Option<Upstream>,
+    sni: String,
+    names: Vec<StringMatcher>,
+) -> TransportSocket {
+    let common = mesh_context(scope, names, client_alpn(spoken));
     upstream(UpstreamTlsContext { common_tls_context: Some(common), sni, ..Default::default() })
 }
 
 /// TLS as a DestinationRule asks for it, with files or the system's roots. `None` means plain text.
 pub fn upstream_explicit(
     scope: &Scope<'_>,
+    spoken: Option<Upstream>,
     settings: &ClientTlsSettings,
     sni: String,
     mesh_names: Vec<StringMatcher>,
@@ -73,12 +106,12 @@ pub fn upstream_explicit(
         ClientTlsMode::IstioMutual => {
             let names = if written.is_empty() { mesh_names } else { written };
             let sni = if settings.sni.is_empty() { sni } else { settings.sni.clone() };
-            Some(upstream_mesh(scope, sni, names))
+            Some(upstream_mesh(scope, spoken, sni, names))
         }
         ClientTlsMode::Simple | ClientTlsMode::Mutual => {
             let mut common = CommonTlsContext {
                 tls_params: Some(parameters(mesh)),
-                alpn_protocols: vec!["http/1.1".to_owned()],
+                alpn_protocols: plain_alpn(spoken).iter().map(|name| (*name).to_owned()).collect(),
                 validation_context_type: Some(ValidationContextType::ValidationContext(validation(
                     settings, mesh,
                 ))),
