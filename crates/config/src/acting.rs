@@ -10,7 +10,7 @@ pub const ACTING: [(&str, &[&str]); 15] = [
             "address",
             "bind_to_port",
             "traffic_direction",
-            "listener_filters (tls_inspector)",
+            "listener_filters (tls_inspector, http_inspector, original_dst)",
             "listener_filters_timeout",
             "continue_on_listener_filters_timeout",
             "filter_chains",
@@ -80,7 +80,17 @@ pub const ACTING: [(&str, &[&str]); 15] = [
         "HttpFilter",
         &["router (suppress_envoy_headers)", "rbac (rules)", "istio.metadata_exchange", "istio.stats"],
     ),
-    ("TcpProxy", &["cluster", "weighted_clusters", "idle_timeout", "max_connect_attempts", "access_log"]),
+    (
+        "TcpProxy",
+        &[
+            "cluster",
+            "weighted_clusters",
+            "idle_timeout",
+            "max_connect_attempts",
+            "max_downstream_connection_duration with jitter",
+            "access_log",
+        ],
+    ),
     (
         "RouteConfiguration",
         &[

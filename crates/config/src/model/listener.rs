@@ -44,11 +44,27 @@ pub enum Direction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerFilter {
     /// Tells TLS from plaintext, reads SNI and ALPN.
-    TlsInspector,
+    TlsInspector(TlsInspector),
     /// Tells HTTP from other bytes.
     HttpInspector,
     /// Takes the address that the connection was redirected from.
     OriginalDestination,
+}
+
+/// How the TLS inspector takes what it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsInspector {
+    /// The longest ClientHello, with its record headers, in bytes; a longer one closes the connection.
+    pub max_client_hello_size: u32,
+    /// What begins like TLS and is no ClientHello closes the connection; else it counts as plaintext.
+    pub close_on_parsing_errors: bool,
+}
+
+impl Default for TlsInspector {
+    /// Envoy's defaults: 16 KiB, plaintext.
+    fn default() -> Self {
+        TlsInspector { max_client_hello_size: 16 * 1024, close_on_parsing_errors: false }
+    }
 }
 
 /// One chain of network filters.

@@ -40,6 +40,7 @@ pub use http_connection_manager::{
 };
 pub use listener::{
     Direction, FilterChain, FilterChainMatch, Listener, ListenerFilter, NetworkFilter, SourceType,
+    TlsInspector,
 };
 pub use matcher::{HeaderMatch, HeaderMatcher, QueryMatcher, StringMatch, StringMatcher};
 pub use rbac::{CidrRange, Permission, Policy, Principal, RbacAction, RbacFilter, RbacRules};

@@ -13,6 +13,10 @@ pub struct TcpProxy {
     pub cluster: TcpCluster,
     /// A connection without bytes in both directions for so long is closed (Envoy's default 1 h); `None`: never.
     pub idle_timeout: Option<Duration>,
+    /// The longest life of a connection; `None`: no bound.
+    pub max_connection_duration: Option<Duration>,
+    /// Up to so much is added to that, in percent, drawn anew for each connection.
+    pub duration_jitter_percent: f64,
     /// Attempts to connect upstream, at least 1.
     pub max_connect_attempts: u32,
     /// Written when the connection ends.

@@ -2,14 +2,13 @@
 
 use super::address::read_address;
 use super::filter_chain::read_filter_chain;
+use super::listener_filter::read_listener_filter;
 use super::metadata::read_metadata;
 use super::name::required_name;
 use crate::context::{Context, Result, answers, flag, number, refuse, refuse_true, report};
-use crate::model::{Direction, Listener, ListenerFilter};
-use protos::any::type_url;
+use crate::model::{Direction, Listener};
 use protos::envoy::envoy::config::core::v3::TrafficDirection;
 use protos::envoy::envoy::config::listener::v3 as pb;
-use protos::envoy::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,51 +87,6 @@ pub fn read_listener(cx: &mut Context, message: &pb::Listener) -> Result<Listene
         filter_chains,
         default_filter_chain,
         tcp_backlog_size: number(tcp_backlog_size),
-    })
-}
-
-fn read_listener_filter(cx: &mut Context, message: &pb::ListenerFilter) -> Result<ListenerFilter> {
-    let pb::ListenerFilter { name, filter_disabled, config_type } = message;
-    refuse!(cx, "a listener filter cannot be disabled for some connections"; filter_disabled);
-    let any = match config_type {
-        Some(pb::listener_filter::ConfigType::TypedConfig(any)) => any,
-        Some(pb::listener_filter::ConfigType::ConfigDiscovery(_)) => {
-            return Err(cx.refused_field("config_discovery", "filter configuration by ECDS is not supported"));
-        }
-        None => {
-            return Err(cx.refused_field("typed_config", format!("is missing (listener filter {name:?})")));
-        }
-    };
-    cx.field("typed_config", |cx| {
-        if any.type_url != type_url::<TlsInspector>() {
-            let reason = format!(
-                "the listener filter {name:?} ({}) is not supported yet: tls_inspector is",
-                any.type_url
-            );
-            return Err(cx.refused(reason));
-        }
-        let TlsInspector {
-            enable_ja3_fingerprinting,
-            enable_ja4_fingerprinting,
-            initial_read_buffer_size,
-            close_connection_on_client_hello_parsing_errors,
-            max_client_hello_size,
-        } = cx.open(any)?;
-        cx.report_set(
-            "enable_ja3_fingerprinting",
-            &flag(&enable_ja3_fingerprinting, false),
-            "no fingerprints are made",
-        );
-        cx.report_set(
-            "enable_ja4_fingerprinting",
-            &flag(&enable_ja4_fingerprinting, false),
-            "no fingerprints are made",
-        );
-        cx.report_set("initial_read_buffer_size", &initial_read_buffer_size, "the buffer is fixed");
-        cx.report_set("max_client_hello_size", &max_client_hello_size, "the limit is fixed");
-        let field = "close_connection_on_client_hello_parsing_errors";
-        cx.report_set(field, &close_connection_on_client_hello_parsing_errors, "the chain decides");
-        Ok(ListenerFilter::TlsInspector)
     })
 }
 

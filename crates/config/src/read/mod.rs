@@ -23,6 +23,7 @@ mod http_connection_manager;
 mod http_filter;
 mod http_options;
 mod listener;
+mod listener_filter;
 mod load_assignment;
 mod metadata;
 mod name;

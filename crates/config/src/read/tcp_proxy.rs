@@ -46,8 +46,6 @@ pub fn read_tcp_proxy(cx: &mut Context, message: &pb::TcpProxy) -> Result<TcpPro
     report!(cx, "idle_timeout stands for both sides"; downstream_idle_timeout, upstream_idle_timeout);
     report!(cx, "attempts follow each other at once"; backoff_options);
     report!(cx, "no policy of a cluster uses a hash yet"; hash_policy);
-    report!(cx, "connections are not limited in time yet";
-        max_downstream_connection_duration, max_downstream_connection_duration_jitter_percentage);
     report!(cx, "a log line is written when its connection ends";
         access_log_flush_interval, flush_access_log_on_connected, access_log_options);
     report!(cx, "a draining proxy lets connections end by themselves"; check_drain_close);
@@ -64,10 +62,20 @@ pub fn read_tcp_proxy(cx: &mut Context, message: &pb::TcpProxy) -> Result<TcpPro
     if attempts == 0 || attempts > 100 {
         return Err(cx.refused_field("max_connect_attempts", format!("{attempts} is not between 1 and 100")));
     }
+    let jitter = max_downstream_connection_duration_jitter_percentage.as_ref();
+    let jitter = jitter.map_or(0.0, |percent| percent.value);
+    if !(0.0..=100.0).contains(&jitter) {
+        let field = "max_downstream_connection_duration_jitter_percentage";
+        return Err(cx.refused_field(field, format!("{jitter} is not between 0 and 100")));
+    }
+    let duration =
+        cx.limit("max_downstream_connection_duration", max_downstream_connection_duration, None)?;
     Ok(TcpProxy {
         stat_prefix: name(cx, "stat_prefix", stat_prefix)?,
         cluster,
         idle_timeout: cx.limit("idle_timeout", idle_timeout, Some(IDLE))?,
+        max_connection_duration: duration,
+        duration_jitter_percent: jitter,
         max_connect_attempts: attempts,
         access_log: read_access_logs(cx, access_log)?,
     })
