@@ -78,10 +78,7 @@ impl HttpChain {
                 HttpFilterKind::Router(options) => router = Router::new(*options),
             }
         }
-        let reporter = match direction {
-            Direction::Inbound => Reporter::Destination,
-            Direction::Outbound | Direction::Unspecified => Reporter::Source,
-        };
+        let reporter = Reporter::of(direction);
         let logs = AccessLogs::compile(&config.access_log, &shared.sinks)?;
         Ok(Arc::new(Self { config: config.clone(), reporter, logs, router, filters }))
     }

@@ -24,6 +24,16 @@ pub struct Downstream {
     pub remote: SocketAddr,
     /// What the TLS handshake told; `None` on a plaintext connection.
     pub session: Option<Session>,
+    /// The server name that a ClientHello asked for which is passed on, not answered.
+    pub passed_server_name: Option<Arc<str>>,
+}
+
+impl Downstream {
+    /// The server name that the client asked for.
+    pub fn server_name(&self) -> Option<&str> {
+        let agreed = self.session.as_ref().and_then(|session| session.sni.as_deref());
+        agreed.or(self.passed_server_name.as_deref())
+    }
 }
 
 /// A downstream connection with what its requests share.

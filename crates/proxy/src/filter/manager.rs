@@ -1,5 +1,6 @@
 //! The HTTP connection manager: from a request's head to the response's, in the order of `docs/life-of-a-request.md`.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,19 +23,39 @@ use crate::http::{Body, Handler, Informational, LocalBoxFuture, Refusal, Request
 use crate::route::{Picked, Routing, canonical, rewrite};
 use crate::telemetry::request_id::{self, RequestIdRules};
 
-/// Serves one downstream connection: hand it to the codec as its handler.
+/// Serves one downstream connection: hand it to the codec as its handler. The chain can be swapped while the connection
+/// is open: requests that run end under the one they began with, the next one is served by the new one.
 pub struct ConnectionManager {
     worker: Rc<Worker>,
-    connection: Rc<ConnectionState>,
+    downstream: Downstream,
+    current: RefCell<Rc<ConnectionState>>,
 }
 
 impl ConnectionManager {
     /// For a connection that the listener gave to that chain.
     pub fn new(worker: &Rc<Worker>, chain: &Arc<HttpChain>, downstream: Downstream) -> Self {
-        let connection = Rc::new(ConnectionState::new(worker, chain, downstream));
-        Self { worker: worker.clone(), connection }
+        let connection = Rc::new(ConnectionState::new(worker, chain, downstream.clone()));
+        Self { worker: worker.clone(), downstream, current: RefCell::new(connection) }
     }
 
+    /// Serves the next requests by that chain: its filters, routes and access logs.
+    pub fn adopt(&self, chain: &Arc<HttpChain>) {
+        let connection = ConnectionState::new(&self.worker, chain, self.downstream.clone());
+        *self.current.borrow_mut() = Rc::new(connection);
+    }
+
+    fn serving(&self) -> Serving {
+        Serving { worker: self.worker.clone(), connection: self.current.borrow().clone() }
+    }
+}
+
+/// One request under the chain that the connection had when it came.
+struct Serving {
+    worker: Rc<Worker>,
+    connection: Rc<ConnectionState>,
+}
+
+impl Serving {
     async fn serve(
         &self,
         mut head: RequestHead,
@@ -198,12 +219,14 @@ impl Handler for ConnectionManager {
         body: Body,
         sink: Informational,
     ) -> LocalBoxFuture<'a, (ResponseHead, Body)> {
-        Box::pin(self.serve(head, body, sink))
+        let serving = self.serving();
+        Box::pin(async move { serving.serve(head, body, sink).await })
     }
 
     fn refuse(&self, refusal: &Refusal) -> (ResponseHead, Body) {
-        let exchange = Box::new(Exchange::of_refused(&self.worker, &self.connection));
-        self.reply(LocalReply::of_refusal(*refusal), None, false, exchange)
+        let serving = self.serving();
+        let exchange = Box::new(Exchange::of_refused(&serving.worker, &serving.connection));
+        serving.reply(LocalReply::of_refusal(*refusal), None, false, exchange)
     }
 }
 

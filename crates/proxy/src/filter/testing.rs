@@ -193,6 +193,7 @@ impl Proxy {
             local: "127.0.1.1:8080".parse().unwrap(),
             remote: "127.0.2.1:40000".parse().unwrap(),
             session,
+            passed_server_name: None,
         };
         ConnectionManager::new(&self.worker, &self.chain, downstream)
     }

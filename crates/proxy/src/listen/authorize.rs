@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use config::model::NetworkFilter;
+use config::model::{NetworkFilter, RbacRules};
 
 use super::worker::Worker;
 use crate::filter::{Downstream, denial_log};
@@ -10,27 +10,34 @@ use crate::route::view::CallerView;
 
 /// Whether every RBAC filter of a chain lets the connection pass. A refusal is logged, unless there were many.
 pub fn allowed(worker: &Worker, filters: &[NetworkFilter], downstream: &Downstream) -> bool {
+    let Some((rules, policy)) = denial(filters, downstream) else { return true };
+    if let Some(suppressed) = worker.http.denials.admit(Instant::now()) {
+        let session = downstream.session.as_ref();
+        let peer = session.and_then(|session| session.peer.as_deref());
+        let who = peer.map_or("a plaintext client", |peer| peer.name());
+        let reason = denial_log::explain(rules, policy);
+        tracing::warn!(peer = %downstream.remote, suppressed, "connection denied from {who}: {reason}");
+    }
+    false
+}
+
+/// The rules that deny the connection, and the policy where one did.
+pub fn denial<'a>(
+    filters: &'a [NetworkFilter],
+    downstream: &Downstream,
+) -> Option<(&'a RbacRules, Option<&'a str>)> {
     let session = downstream.session.as_ref();
-    let peer = session.and_then(|session| session.peer.as_deref());
     let caller = CallerView {
-        peer,
+        peer: session.and_then(|session| session.peer.as_deref()),
         direct_remote: downstream.remote.ip(),
         remote: downstream.remote.ip(),
         local: downstream.local,
-        server_name: session.and_then(|session| session.sni.as_deref()).unwrap_or_default(),
+        server_name: downstream.server_name().unwrap_or_default(),
     };
-    for filter in filters {
-        let NetworkFilter::Rbac(rbac) = filter else { continue };
-        let Some(rules) = &rbac.rules else { continue };
+    filters.iter().find_map(|filter| {
+        let NetworkFilter::Rbac(rbac) = filter else { return None };
+        let rules = rbac.rules.as_ref()?;
         let verdict = decide::connection_verdict(rules, &caller);
-        if !verdict.allowed {
-            if let Some(suppressed) = worker.http.denials.admit(Instant::now()) {
-                let who = peer.map_or("a plaintext client", |peer| peer.name());
-                let reason = denial_log::explain(rules, verdict.policy);
-                tracing::warn!(peer = %downstream.remote, suppressed, "connection denied from {who}: {reason}");
-            }
-            return false;
-        }
-    }
-    true
+        (!verdict.allowed).then_some((rules, verdict.policy))
+    })
 }

@@ -77,7 +77,7 @@ impl Bound {
         self.current.load_full()
     }
 
-    /// New connections get the new configuration; those of chains that are gone end.
+    /// New connections get the new configuration; those of chains that are gone find their place in it, or end.
     pub fn replace(&self, next: ActiveListener) {
         let next = Arc::new(next);
         let old = self.current.swap(next.clone());

@@ -6,21 +6,26 @@ use config::Refused;
 use config::model::{Codec, Direction, FilterChain, Listener, ListenerFilter, NetworkFilter};
 use runtime::{Drain, DrainWatch};
 
+use super::inspect::Inspectors;
 use crate::filter::{HttpChain, Shared};
+use crate::tcp::TcpChain;
 use crate::tls::{Secrets, ServerTls};
 
 /// ALPN name of HTTP/2.
 const ALPN_HTTP2: &str = "h2";
 
-/// One filter chain with its TLS state. Its connections end when the chain is replaced or removed.
+/// One filter chain with its TLS state. Its connections are told when it is replaced or removed; what becomes of them is
+/// the business of [`super::attachment`].
 #[derive(Debug)]
 pub struct Chain {
     /// The configuration.
     pub config: FilterChain,
     /// TLS termination.
-    pub tls: Option<ServerTls>,
+    pub tls: Option<Arc<ServerTls>>,
     /// The HTTP filters, if the chain ends in a connection manager.
     pub http: Option<Arc<HttpChain>>,
+    /// The TCP proxy, if the chain ends in one.
+    pub tcp: Option<Arc<TcpChain>>,
     drain: Drain,
     watch: DrainWatch,
 }
@@ -35,19 +40,31 @@ pub struct Parts {
 }
 
 impl Chain {
-    fn build(config: &FilterChain, direction: Direction, parts: &Parts) -> Result<Chain, Refused> {
+    /// `kept`: the TLS state of an earlier chain with the same TLS context, with its sessions.
+    fn build(
+        config: &FilterChain,
+        direction: Direction,
+        parts: &Parts,
+        kept: Option<Arc<ServerTls>>,
+    ) -> Result<Chain, Refused> {
         check_filters(config)?;
-        let http = match config.filters.last() {
-            Some(NetworkFilter::Http(manager)) => {
-                Some(HttpChain::build(manager, direction, &parts.shared).map_err(|error| {
-                    let path = format!("filters[{}].typed_config", config.filters.len() - 1);
-                    Refused { path, reason: error.to_string() }
-                })?)
-            }
-            _ => None,
+        let refused = |error: std::io::Error| {
+            let path = format!("filters[{}].typed_config", config.filters.len().saturating_sub(1));
+            Refused { path, reason: error.to_string() }
         };
+        let (mut http, mut tcp) = (None, None);
+        match config.filters.last() {
+            Some(NetworkFilter::Http(manager)) => {
+                http = Some(HttpChain::build(manager, direction, &parts.shared).map_err(refused)?);
+            }
+            Some(NetworkFilter::Tcp(proxy)) => {
+                tcp = Some(TcpChain::build(proxy, direction, &parts.shared).map_err(refused)?);
+            }
+            _ => {}
+        }
         let tls = match &config.tls {
             None => None,
+            Some(_) if kept.is_some() => kept,
             Some(options) => {
                 let mut options = (**options).clone();
                 if matches!(config.filters.last(), Some(NetworkFilter::Http(_))) {
@@ -58,19 +75,26 @@ impl Chain {
                     path: format!("transport_socket.typed_config.{}", error.path),
                     reason: error.reason,
                 })?;
-                Some(tls)
+                Some(Arc::new(tls))
             }
         };
         let (drain, watch) = Drain::new();
-        Ok(Chain { config: config.clone(), tls, http, drain, watch })
+        Ok(Chain { config: config.clone(), tls, http, tcp, drain, watch })
     }
 
-    /// Told when the chain's connections have to end.
+    /// Told when the chain is not the listener's any more.
     pub fn drain(&self) -> &DrainWatch {
         &self.watch
     }
 
-    /// Ends the chain's connections, each after the request that it is busy with.
+    /// Whether a chain with that configuration can take over this one's TLS state.
+    fn shares_tls(&self, config: &FilterChain) -> bool {
+        let speaks_http =
+            |config: &FilterChain| matches!(config.filters.last(), Some(NetworkFilter::Http(_)));
+        self.config.tls == config.tls && speaks_http(&self.config) == speaks_http(config)
+    }
+
+    /// Tells the chain's connections that it is gone.
     pub fn start_drain(&self) {
         self.drain.start();
     }
@@ -109,8 +133,10 @@ pub struct ActiveListener {
     pub chains: Vec<Arc<Chain>>,
     /// Where no chain matches.
     pub default: Option<Arc<Chain>>,
-    /// The first bytes are looked at before a chain is chosen.
-    pub inspects: bool,
+    /// What looks at the first bytes before a chain is chosen.
+    pub inspectors: Inspectors,
+    /// Connections come by redirection: where they wanted to go is asked of the system.
+    pub redirected: bool,
 }
 
 impl ActiveListener {
@@ -124,11 +150,13 @@ impl ActiveListener {
         parts: &Parts,
     ) -> Result<ActiveListener, Refused> {
         let previous = previous.filter(|old| old.config.direction == config.direction);
-        let chain = |wanted: &FilterChain| match previous
-            .and_then(|old| old.all().find(|old| old.config == *wanted))
-        {
-            Some(same) => Ok(same.clone()),
-            None => Chain::build(wanted, config.direction, parts).map(Arc::new),
+        let chain = |wanted: &FilterChain| {
+            let mut old = previous.into_iter().flat_map(ActiveListener::all);
+            if let Some(same) = old.clone().find(|old| old.config == *wanted) {
+                return Ok(same.clone());
+            }
+            let kept = old.find(|old| old.shares_tls(wanted)).and_then(|old| old.tls.clone());
+            Chain::build(wanted, config.direction, parts, kept).map(Arc::new)
         };
         let within = |path: String| {
             move |refused: Refused| Refused {
@@ -146,22 +174,16 @@ impl ActiveListener {
             let reason = "a listener needs at least one filter chain".to_owned();
             return Err(Refused { path: "filter_chains".to_owned(), reason });
         }
-        // Envoy adds the inspector by itself where a match needs it.
-        let matched = config.filter_chains.iter().any(|chain| {
-            let matcher = &chain.matcher;
-            !matcher.transport_protocol.is_empty()
-                || !matcher.application_protocols.is_empty()
-                || !matcher.server_names.is_empty()
-        });
-        let inspects = matched || config.listener_filters.contains(&ListenerFilter::TlsInspector);
-        Ok(ActiveListener { config: config.clone(), chains, default, inspects })
+        let inspectors = Inspectors::of(config);
+        let redirected = config.listener_filters.contains(&ListenerFilter::OriginalDestination);
+        Ok(ActiveListener { config: config.clone(), chains, default, inspectors, redirected })
     }
 
-    fn all(&self) -> impl Iterator<Item = &Arc<Chain>> {
+    fn all(&self) -> impl Iterator<Item = &Arc<Chain>> + Clone {
         self.chains.iter().chain(&self.default)
     }
 
-    /// Ends the connections of chains that `next` did not take over.
+    /// Tells the connections of chains that `next` did not take over.
     pub fn drain_unless_in(&self, next: Option<&ActiveListener>) {
         for chain in self.all() {
             if !next.is_some_and(|next| next.all().any(|kept| Arc::ptr_eq(kept, chain))) {

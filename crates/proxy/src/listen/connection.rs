@@ -1,6 +1,5 @@
 //! One accepted connection, from its first byte to its last: inspection, filter chain, handshake, protocol.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -8,32 +7,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use config::model::NetworkFilter;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
+use super::attachment::Attachment;
 use super::authorize::allowed;
 use super::bound::{Bound, count};
 use super::chain::{ActiveListener, Chain};
 use super::choose::{self, Asked};
-use super::inspect::{Seen, inspect, is_tls};
-use super::prefixed::Prefixed;
+use super::detect::{Detected, Detection, Undetected, late};
+use super::inspect::{Seen, begins_like_tls};
+use super::original;
 use super::worker::Worker;
 use crate::filter::{ConnectionManager, Downstream, HttpChain};
 use crate::http::h1::server::{ConnectionError, serve};
-use crate::http::on_wake::OnWake;
 use crate::tcp;
-use crate::tls::HandshakeError;
+use crate::tcp::Dialled;
+use crate::tcp::prefixed::Prefixed;
+use crate::tls::{HandshakeError, ServerTls, Session};
 
-/// How long a connection of a replaced chain may finish what it does (Istio's drain duration).
-const REPLACED_GRACE: Duration = Duration::from_secs(45);
 /// Handshake limit where the chain names none (Envoy has none; an open end is an invitation).
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Why a connection was closed before a protocol was spoken on it.
 enum Dropped {
-    /// It closed, or was silent.
-    Silent(io::Error),
+    /// It closed, was silent, or began with what no inspector takes.
+    Undetected(Undetected),
     /// No chain takes it.
     NoChain(Seen),
     /// Plaintext where TLS is demanded.
@@ -42,13 +42,24 @@ enum Dropped {
     Handshake(HandshakeError),
 }
 
+impl From<io::Error> for Dropped {
+    fn from(error: io::Error) -> Self {
+        Dropped::Undetected(error.into())
+    }
+}
+
 /// Serves one connection to its end.
 pub async fn run(worker: Rc<Worker>, bound: Arc<Bound>, stream: TcpStream, remote: SocketAddr) {
-    let active = bound.current();
+    let listener = bound.current();
     // A socket that is broken already shows it on the first use.
     let _ = stream.set_nodelay(true);
-    let local = stream.local_addr().unwrap_or(bound.address);
-    if let Err(dropped) = serve_connection(&worker, &active, stream, local, remote).await {
+    let mut local = stream.local_addr().unwrap_or(bound.address);
+    if listener.redirected {
+        local = original::destination(&stream, local);
+    }
+    let downstream = Downstream { local, remote, session: None, passed_server_name: None };
+    let accepted = Accepted { worker: &worker, bound: &bound, listener: &listener };
+    if let Err(dropped) = accepted.serve(stream, downstream).await {
         report(&worker, &bound, remote, &dropped);
     }
 }
@@ -56,7 +67,7 @@ pub async fn run(worker: Rc<Worker>, bound: Arc<Bound>, stream: TcpStream, remot
 fn report(worker: &Worker, bound: &Bound, peer: SocketAddr, dropped: &Dropped) {
     let listener = &*bound.name;
     match dropped {
-        Dropped::Silent(error) => tracing::debug!(listener, %peer, "closed: {error}"),
+        Dropped::Undetected(error) => tracing::debug!(listener, %peer, "closed: {error}"),
         Dropped::NoChain(seen) => {
             count(&bound.counts.no_filter_chain_match);
             let protocol = if seen.tls { "TLS" } else { "plaintext" };
@@ -77,96 +88,126 @@ fn report(worker: &Worker, bound: &Bound, peer: SocketAddr, dropped: &Dropped) {
     }
 }
 
-async fn serve_connection(
-    worker: &Worker,
-    active: &ActiveListener,
+/// A connection's listener as it was when it came.
+struct Accepted<'a> {
+    worker: &'a Worker,
+    bound: &'a Bound,
+    listener: &'a ActiveListener,
+}
+
+/// A connection whose chain is chosen.
+struct Chosen {
+    chain: Arc<Chain>,
+    downstream: Downstream,
+    seen: Seen,
+    dialled: Option<Dialled>,
+}
+
+impl Accepted<'_> {
+    async fn serve(&self, mut stream: TcpStream, mut downstream: Downstream) -> Result<(), Dropped> {
+        let mut buffer = BytesMut::new();
+        let mut detected = Detected::default();
+        if self.listener.inspectors.any() {
+            let (worker, listener, accepted) = (self.worker, self.listener, tokio::time::Instant::now());
+            let detection = Detection { worker, listener, downstream: &downstream, accepted };
+            detected = detection.run(&mut stream, &mut buffer).await.map_err(Dropped::Undetected)?;
+        }
+        let Detected { mut seen, dialled } = detected;
+        let asked = Asked { local: downstream.local, remote: downstream.remote, seen: &seen };
+        let Some(chain) = choose::filter_chain(self.listener, &asked) else {
+            return Err(Dropped::NoChain(seen));
+        };
+        let chain = chain.clone();
+        let Some(tls) = &chain.tls else {
+            downstream.passed_server_name = seen.sni.as_deref().map(Arc::from);
+            let stream = Prefixed::new(buffer.freeze(), stream);
+            self.speak(stream, Chosen { chain, downstream, seen, dialled }).await;
+            return Ok(());
+        };
+        let limit = chain.config.transport_socket_connect_timeout.unwrap_or(HANDSHAKE_LIMIT);
+        let (stream, session) = handshake(tls, stream, buffer, downstream.remote, limit).await?;
+        if !seen.tls {
+            // Nobody had to look before; edits may ask.
+            let alpn = session.alpn.iter().map(|name| name.to_string()).collect();
+            seen = Seen { tls: true, sni: session.sni.as_deref().map(str::to_owned), alpn };
+        }
+        downstream.session = Some(session);
+        self.speak(stream, Chosen { chain: chain.clone(), downstream, seen, dialled }).await;
+        Ok(())
+    }
+
+    async fn speak<IO>(&self, stream: IO, chosen: Chosen)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Chosen { chain, downstream, seen, dialled } = chosen;
+        if !allowed(self.worker, &chain.config.filters, &downstream) {
+            return;
+        }
+        let attachment = Attachment::new(self.worker, self.bound, seen, &downstream, chain.clone());
+        match (&chain.http, &chain.tcp) {
+            (Some(chain), _) => {
+                drop(dialled);
+                http(self.worker, &attachment, chain, stream, downstream.clone()).await;
+            }
+            (None, Some(chain)) => {
+                tokio::select! {
+                    biased;
+                    () = attachment.follow(|_| {}) => {}
+                    () = tcp::forward(&self.worker.tcp, chain, stream, &downstream, dialled) => {}
+                }
+            }
+            // Refused when the chain was built.
+            (None, None) => {}
+        }
+    }
+}
+
+/// Terminates TLS. Plaintext is closed without a byte.
+async fn handshake(
+    tls: &ServerTls,
     mut stream: TcpStream,
-    local: SocketAddr,
+    mut buffer: BytesMut,
     remote: SocketAddr,
-) -> Result<(), Dropped> {
-    let mut buffer = BytesMut::new();
-    let seen = if active.inspects { look(active, &mut stream, &mut buffer).await? } else { Seen::default() };
-    let asked = Asked { local, remote, seen: &seen };
-    let Some(chain) = choose::filter_chain(active, &asked) else { return Err(Dropped::NoChain(seen)) };
-    let chain = chain.clone();
-    let mut downstream = Downstream { local, remote, session: None };
-    let Some(tls) = &chain.tls else {
-        speak(worker, &chain, Prefixed::new(buffer.freeze(), stream), downstream).await;
-        return Ok(());
-    };
-    let limit = chain.config.transport_socket_connect_timeout.unwrap_or(HANDSHAKE_LIMIT);
-    match tokio::time::timeout(limit, is_tls(&mut stream, &mut buffer)).await {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false)) => return Err(Dropped::Plaintext),
-        Ok(Err(error)) => return Err(Dropped::Silent(error)),
-        Err(_) => return Err(Dropped::Silent(timed_out("no ClientHello", limit))),
+    limit: Duration,
+) -> Result<(TlsStream<Prefixed<TcpStream>>, Session), Dropped> {
+    if buffer.is_empty() {
+        match tokio::time::timeout(limit, stream.read_buf(&mut buffer)).await {
+            Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(read) => drop(read?),
+            Err(_) => return Err(late("no ClientHello", limit).into()),
+        }
+    }
+    if !buffer.first().copied().is_some_and(begins_like_tls) {
+        return Err(Dropped::Plaintext);
     }
     let stream = Prefixed::new(buffer.freeze(), stream);
-    let (stream, session) = tls.accept(stream, remote, Some(limit)).await.map_err(Dropped::Handshake)?;
-    downstream.session = Some(session);
-    speak(worker, &chain, stream, downstream).await;
-    Ok(())
+    tls.accept(stream, remote, Some(limit)).await.map_err(Dropped::Handshake)
 }
 
-/// The inspectors' part, within the listener's time for it.
-async fn look(
-    active: &ActiveListener,
-    stream: &mut TcpStream,
-    buffer: &mut BytesMut,
-) -> Result<Seen, Dropped> {
-    let Some(limit) = active.config.listener_filters_timeout else {
-        return inspect(stream, buffer).await.map_err(Dropped::Silent);
-    };
-    match tokio::time::timeout(limit, inspect(stream, buffer)).await {
-        Ok(seen) => seen.map_err(Dropped::Silent),
-        Err(_) if active.config.continue_on_listener_filters_timeout => Ok(Seen::default()),
-        Err(_) => Err(Dropped::Silent(timed_out("its protocol is still not known", limit))),
-    }
-}
-
-fn timed_out(what: &str, limit: Duration) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("{what} after {limit:?}"))
-}
-
-async fn speak<IO>(worker: &Worker, chain: &Arc<Chain>, stream: IO, downstream: Downstream)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    if !allowed(worker, &chain.config.filters, &downstream) {
-        return;
-    }
-    // Every wake of the connection passes here: asking must not touch what all connections share.
-    let mut drained = OnWake::new(chain.drain().started());
-    let over = async {
-        poll_fn(|cx| drained.poll(cx)).await;
-        tokio::time::sleep(REPLACED_GRACE).await;
-    };
-    match (&chain.http, chain.config.filters.last()) {
-        (Some(chain_http), _) => {
-            tokio::select! {
-                () = http(worker, chain, chain_http, stream, downstream) => {}
-                () = over => {}
-            }
-        }
-        (None, Some(NetworkFilter::Tcp(proxy))) => {
-            tokio::select! {
-                () = tcp::forward(&worker.tcp, proxy, stream, &downstream) => {}
-                () = over => {}
-            }
-        }
-        // Refused when the chain was built.
-        (None, _) => {}
-    }
-}
-
-async fn http<IO>(worker: &Worker, chain: &Chain, http: &Arc<HttpChain>, stream: IO, downstream: Downstream)
-where
+async fn http<IO>(
+    worker: &Worker,
+    attachment: &Attachment<'_>,
+    http: &Arc<HttpChain>,
+    stream: IO,
+    downstream: Downstream,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let peer = downstream.remote;
     let options = super::options::server_options(&http.config, downstream.session.is_some());
     let handler = ConnectionManager::new(&worker.http, http, downstream);
-    match serve(stream, &handler, &options, chain.drain()).await {
+    let follow = attachment.follow(|chain| {
+        if let Some(http) = &chain.http {
+            handler.adopt(http);
+        }
+    });
+    let served = tokio::select! {
+        biased;
+        () = follow => return,
+        served = serve(stream, &handler, &options, attachment.drain()) => served,
+    };
+    match served {
         Ok(closed) => tracing::trace!(%peer, ?closed, "connection closed"),
         Err(ConnectionError::ClientGone) => tracing::trace!(%peer, "the client went away"),
         Err(error) => tracing::debug!(%peer, "{error}"),

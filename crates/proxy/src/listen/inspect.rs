@@ -1,13 +1,10 @@
-//! A look at the first bytes of a connection: TLS or not, and what its ClientHello asks for.
+//! What the first bytes of a connection say: TLS or not and what its ClientHello asks for, HTTP or not.
 
-use std::io;
+use config::model::{Listener, ListenerFilter, TlsInspector};
 
-use bytes::BytesMut;
-use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use super::client_hello::{self, ClientHello};
+use super::request_line;
 
-/// The longest ClientHello that is looked at, in bytes (Envoy's `max_client_hello_size`).
-const MAX_CLIENT_HELLO: usize = 16 * 1024;
 /// First byte of a TLS record that holds a handshake message (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 0x16;
 
@@ -18,120 +15,182 @@ pub struct Seen {
     pub tls: bool,
     /// Server name, in lower case.
     pub sni: Option<String>,
-    /// Application protocols that are offered.
+    /// Application protocols: those that a ClientHello offers, or the version of HTTP that the first line tells.
     pub alpn: Vec<String>,
 }
 
-/// Reads into `buffer` until it is known what the connection speaks. Whoever comes next has to see these bytes again.
-///
-/// # Errors
-/// The peer closed or broke the connection first, or its ClientHello is not one or too long.
-pub async fn inspect<IO: AsyncRead + Unpin>(io: &mut IO, buffer: &mut BytesMut) -> io::Result<Seen> {
-    if !is_tls(io, buffer).await? {
-        return Ok(Seen::default());
+/// Which inspectors a listener has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inspectors {
+    /// Tells TLS from plaintext.
+    pub tls: Option<TlsInspector>,
+    /// Tells HTTP from other bytes.
+    pub http: bool,
+}
+
+impl Inspectors {
+    /// The inspectors of a listener. A match that needs TLS to be told from plaintext brings its own, as in Envoy.
+    pub fn of(listener: &Listener) -> Inspectors {
+        let configured = listener.listener_filters.iter().find_map(|filter| match filter {
+            ListenerFilter::TlsInspector(options) => Some(*options),
+            _ => None,
+        });
+        let needed = listener.filter_chains.iter().any(|chain| match &*chain.matcher.transport_protocol {
+            "tls" => true,
+            "" => !chain.matcher.application_protocols.is_empty() || !chain.matcher.server_names.is_empty(),
+            _ => false,
+        });
+        Inspectors {
+            tls: configured.or_else(|| needed.then(TlsInspector::default)),
+            http: listener.listener_filters.contains(&ListenerFilter::HttpInspector),
+        }
     }
-    loop {
-        match client_hello(buffer)? {
-            Some(seen) => return Ok(seen),
-            None if buffer.len() >= MAX_CLIENT_HELLO => {
-                let reason = format!("a ClientHello of more than {MAX_CLIENT_HELLO} bytes");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+
+    /// Whether the first bytes are looked at before a chain is chosen.
+    pub fn any(self) -> bool {
+        self.tls.is_some() || self.http
+    }
+}
+
+/// Why a connection is closed by an inspector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Objection {
+    /// Longer than `max_client_hello_size`.
+    #[error("its ClientHello is longer than {0} bytes")]
+    HelloTooLong(u32),
+    /// It begins like TLS, and the configuration wants a ClientHello then.
+    #[error("it begins like TLS, and not with a ClientHello")]
+    NoHello,
+    /// The first line does not end.
+    #[error("its first line is longer than {} bytes", request_line::MAX_LINE)]
+    LineTooLong,
+}
+
+/// The inspectors at work on one connection. Costs in proportion to the bytes, however they arrive.
+#[derive(Debug)]
+pub struct Inspection {
+    tls: Option<(TlsInspector, client_hello::Reader)>,
+    http: Option<request_line::Reader>,
+}
+
+impl Inspection {
+    /// For a new connection.
+    pub fn new(inspectors: Inspectors) -> Self {
+        let reader = |options: TlsInspector| {
+            let limit = usize::try_from(options.max_client_hello_size).unwrap_or(usize::MAX);
+            (options, client_hello::Reader::new(limit))
+        };
+        Inspection {
+            tls: inspectors.tls.map(reader),
+            http: inspectors.http.then(request_line::Reader::default),
+        }
+    }
+
+    /// Whether what was seen may be the beginning of a ClientHello.
+    pub fn may_be_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Looks at all bytes that have come so far; `None`: more are needed.
+    ///
+    /// # Errors
+    /// The connection is to be closed.
+    pub fn look(&mut self, bytes: &[u8]) -> Result<Option<Seen>, Objection> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        if let Some((options, reader)) = &mut self.tls {
+            match reader.read(bytes) {
+                client_hello::Reading::Partial => return Ok(None),
+                client_hello::Reading::Whole(ClientHello { server_name, protocols }) => {
+                    return Ok(Some(Seen { tls: true, sni: server_name, alpn: protocols }));
+                }
+                client_hello::Reading::TooLong => {
+                    return Err(Objection::HelloTooLong(options.max_client_hello_size));
+                }
+                client_hello::Reading::NotOne if options.close_on_parsing_errors => {
+                    return Err(Objection::NoHello);
+                }
+                // Plaintext, from here on.
+                client_hello::Reading::NotOne => self.tls = None,
             }
-            None => read_more(io, buffer).await?,
+        }
+        let Some(reader) = &mut self.http else { return Ok(Some(Seen::default())) };
+        match reader.read(bytes) {
+            request_line::Reading::Partial => Ok(None),
+            request_line::Reading::Http(version) => {
+                Ok(Some(Seen { alpn: vec![version.to_owned()], ..Seen::default() }))
+            }
+            request_line::Reading::Other => Ok(Some(Seen::default())),
+            request_line::Reading::TooLong => Err(Objection::LineTooLong),
         }
     }
 }
 
-/// Reads the first byte at least, and tells TLS from anything else.
-///
-/// # Errors
-/// The peer closed or broke the connection first.
-pub async fn is_tls<IO: AsyncRead + Unpin>(io: &mut IO, buffer: &mut BytesMut) -> io::Result<bool> {
-    if buffer.is_empty() {
-        read_more(io, buffer).await?;
-    }
-    Ok(buffer.first() == Some(&HANDSHAKE))
-}
-
-async fn read_more<IO: AsyncRead + Unpin>(io: &mut IO, buffer: &mut BytesMut) -> io::Result<()> {
-    if io.read_buf(buffer).await? == 0 {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before its protocol was known"));
-    }
-    Ok(())
-}
-
-/// `None`: not whole yet.
-fn client_hello(bytes: &[u8]) -> io::Result<Option<Seen>> {
-    let mut acceptor = Acceptor::default();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        acceptor.read_tls(&mut rest)?;
-        let invalid =
-            |(error, _)| io::Error::new(io::ErrorKind::InvalidData, format!("not a ClientHello: {error}"));
-        if let Some(accepted) = acceptor.accept().map_err(invalid)? {
-            let hello = accepted.client_hello();
-            let alpn =
-                hello.alpn().into_iter().flatten().map(|name| String::from_utf8_lossy(name).into_owned());
-            return Ok(Some(Seen {
-                tls: true,
-                sni: hello.server_name().map(str::to_ascii_lowercase),
-                alpn: alpn.collect(),
-            }));
-        }
-    }
-    Ok(None)
+/// Whether a connection that begins with that byte speaks TLS.
+pub fn begins_like_tls(first: u8) -> bool {
+    first == HANDSHAKE
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::testing::Authority;
-    use rustls::pki_types::ServerName;
-    use std::sync::Arc;
-    use tokio::io::AsyncWriteExt;
 
+    const BOTH: Inspectors = Inspectors {
+        tls: Some(TlsInspector { max_client_hello_size: 16_384, close_on_parsing_errors: false }),
+        http: true,
+    };
+
+    fn look(inspectors: Inspectors, bytes: &[u8]) -> Result<Option<Seen>, Objection> {
+        Inspection::new(inspectors).look(bytes)
+    }
+
+    /// What a real client says.
     fn hello() -> Vec<u8> {
-        let roots = crate::tls::pem::roots("test", &[Authority::new("root").certificate]).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let roots =
+            crate::tls::pem::roots("test", &[crate::tls::testing::Authority::new("root").certificate]);
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
+            .with_root_certificates(roots.unwrap())
             .with_no_client_auth();
         config.alpn_protocols = vec![b"istio-http/1.1".to_vec(), b"istio".to_vec()];
-        let name = ServerName::try_from("Payment.production").unwrap();
-        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let name = rustls::pki_types::ServerName::try_from("Payment.production").unwrap();
+        let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
         let mut bytes = Vec::new();
         client.write_tls(&mut bytes).unwrap();
         bytes
     }
 
-    #[tokio::test]
-    async fn a_client_hello_is_read_even_byte_by_byte() {
-        let (mut near, mut far) = tokio::io::duplex(1);
-        let bytes = hello();
-        let mut read = BytesMut::new();
-        let (_, seen) = tokio::join!(near.write_all(&bytes), inspect(&mut far, &mut read));
-        let seen = seen.unwrap();
-        assert_eq!(read, bytes);
+    #[test]
+    fn a_real_client_hello_is_read() {
+        let seen = look(BOTH, &hello()).unwrap().unwrap();
         assert_eq!((seen.tls, seen.sni.as_deref()), (true, Some("payment.production")));
         assert_eq!(seen.alpn, ["istio-http/1.1", "istio"]);
     }
 
-    #[tokio::test]
-    async fn other_bytes_are_plaintext_and_come_back() {
-        let mut read = BytesMut::with_capacity(64);
-        let seen = inspect(&mut &b"GET / HTTP/1.1\r\n"[..], &mut read).await.unwrap();
-        assert_eq!((seen, &read[..]), (Seen::default(), &b"GET / HTTP/1.1\r\n"[..]));
-        assert!(inspect(&mut &b""[..], &mut BytesMut::new()).await.is_err());
+    #[test]
+    fn http_is_looked_for_where_it_is_asked_for() {
+        let line = b"GET / HTTP/1.1\r\n";
+        assert_eq!(look(BOTH, line).unwrap().unwrap().alpn, ["http/1.1"]);
+        assert_eq!(look(Inspectors { http: false, ..BOTH }, line), Ok(Some(Seen::default())));
+        assert_eq!(look(Inspectors { tls: None, ..BOTH }, line).unwrap().unwrap().alpn, ["http/1.1"]);
+        assert_eq!(look(BOTH, b"\x00\x01"), Ok(Some(Seen::default())));
+        assert_eq!(look(BOTH, b""), Ok(None));
     }
 
-    #[tokio::test]
-    async fn what_only_begins_like_tls_is_refused() {
-        let mut endless = Vec::from([HANDSHAKE, 3, 1, 0x40, 0]);
-        endless.extend([1, 0, 0xff, 0xff]);
-        endless.resize(40_000, 0);
-        assert!(inspect(&mut &endless[..], &mut BytesMut::new()).await.is_err());
-        assert!(inspect(&mut &[HANDSHAKE, 0, 0, 0, 0, 0, 0, 0][..], &mut BytesMut::new()).await.is_err());
+    #[test]
+    fn what_only_begins_like_tls_is_plaintext_unless_it_has_to_be_a_hello() {
+        let bytes = b"\x16\x03\x01\x00\x05hello";
+        assert_eq!(look(BOTH, bytes), Ok(Some(Seen::default())));
+        let options = TlsInspector { close_on_parsing_errors: true, ..TlsInspector::default() };
+        assert_eq!(look(Inspectors { tls: Some(options), ..BOTH }, bytes), Err(Objection::NoHello));
+        let short = TlsInspector { max_client_hello_size: 256, ..TlsInspector::default() };
+        let endless = [&b"\x16\x03\x01\x01\x00\x01"[..], &[0; 20]].concat();
+        assert_eq!(
+            look(Inspectors { tls: Some(short), ..BOTH }, &endless),
+            Err(Objection::HelloTooLong(256))
+        );
     }
 }

@@ -148,7 +148,7 @@ impl Manager {
             old.filter(|_| previous.is_some_and(|previous| previous.config.address == listener.address))
         {
             old.replace(active);
-            tracing::info!(listener = %listener.name, "listener changed; open connections of replaced chains end");
+            tracing::info!(listener = %listener.name, "listener changed");
             return Ok(());
         }
         let sockets = bind::tcp(address, self.workers.len(), listener.tcp_backlog_size)

@@ -1,21 +1,25 @@
 //! From a bound address to a connection whose protocol is known.
 //!
 //! Invariants: a port belongs to one process; a changed listener keeps its socket; plaintext on a chain that demands
-//! TLS is closed without a byte.
+//! TLS is closed without a byte; an edit ends no connection that would be taken if it came now.
 
+pub mod attachment;
 pub mod authorize;
 pub mod bind;
 pub mod bound;
 pub mod chain;
 pub mod choose;
+pub mod client_hello;
 pub mod connection;
 pub mod drain;
+pub mod detect;
 pub mod inspect;
 pub mod last_accept;
 pub mod limits;
 pub mod manager;
 pub mod options;
-pub mod prefixed;
+pub mod original;
+pub mod request_line;
 #[cfg(test)]
 mod tests;
 pub mod worker;

@@ -22,7 +22,7 @@ use super::{ConnectionLimit, Manager, Worker};
 use crate::filter::{self, Shared};
 use crate::route::LiveRouting;
 use crate::state::Snapshot;
-use crate::tcp::{self, Forwarder};
+use crate::tcp::{self, Forwarder, TcpChain};
 use crate::upstream::testing::{assignment, cluster, endpoint, environment};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -50,6 +50,8 @@ fn listener(address: SocketAddr, to: &str, backlog: u32) -> Arc<Listener> {
         stat_prefix: "test".into(),
         cluster: TcpCluster::One(to.into()),
         idle_timeout: None,
+        max_connection_duration: None,
+        duration_jitter_percent: 0.0,
         max_connect_attempts: 1,
         access_log: Vec::new(),
     };
@@ -296,14 +298,18 @@ async fn a_forwarded_connection_that_is_cut_is_logged_with_what_went_through() {
             stat_prefix: "test".into(),
             cluster: TcpCluster::One("a".into()),
             idle_timeout: None,
+            max_connection_duration: None,
+            duration_jitter_percent: 0.0,
             max_connect_attempts: 1,
             access_log: vec![log],
         });
         let forwarder = Forwarder::new(filter::Worker::new(&bench.shared));
         let (mut client, near) = tokio::io::duplex(64);
-        let downstream = filter::Downstream { local: bench.address, remote: bench.address, session: None };
+        let chain = TcpChain::build(&proxy, Direction::Inbound, &bench.shared).unwrap();
+        let (local, remote) = (bench.address, bench.address);
+        let downstream = filter::Downstream { local, remote, session: None, passed_server_name: None };
         tokio::select! {
-            () = tcp::forward(&forwarder, &proxy, near, &downstream) => panic!("it ended by itself"),
+            () = tcp::forward(&forwarder, &chain, near, &downstream, None) => panic!("it ended by itself"),
             answer = async {
                 client.write_all(b"?").await.unwrap();
                 client.read_u8().await

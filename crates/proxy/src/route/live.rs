@@ -1,7 +1,8 @@
 //! Routes and clusters as requests see them: one pointer, so that a route and the clusters it names always come from
 //! the same push.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
@@ -17,6 +18,15 @@ pub struct Routing {
     pub routes: BTreeMap<Arc<str>, Arc<RouteConfiguration>>,
     /// Clusters.
     pub clusters: ClusterSet,
+    /// Addresses of the workloads of the mesh that this proxy knows.
+    mesh_addresses: Arc<HashSet<IpAddr>>,
+}
+
+impl Routing {
+    /// Whether a workload of the mesh is known to have that address.
+    pub fn is_mesh_address(&self, address: &IpAddr) -> bool {
+        self.mesh_addresses.contains(address)
+    }
 }
 
 /// The current [`Routing`]. A request loads it once.
@@ -47,7 +57,13 @@ impl LiveRouting {
             &snapshot.assignments,
             &self.environment,
         );
-        self.current.store(Arc::new(Routing { routes: snapshot.routes.clone(), clusters }));
+        let mesh_addresses = if clusters.same_clusters(&previous.clusters) {
+            previous.mesh_addresses.clone()
+        } else {
+            Arc::new(clusters.iter().flat_map(|cluster| cluster.mesh_addresses()).collect())
+        };
+        let routes = snapshot.routes.clone();
+        self.current.store(Arc::new(Routing { routes, clusters, mesh_addresses }));
         problems
     }
 

@@ -1,15 +1,31 @@
 //! Copies bytes both ways until both sides have ended, with half-closes passed on, and gives up when neither side says
 //! anything for the idle time.
+//!
+//! A connection that waits holds no buffer: bytes are read into the worker's, and only what the other side does not take
+//! at once is kept, at most one buffer per direction. Nothing more is read before that is gone: back-pressure passes.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// Bytes in flight per direction.
-const BUFFER: usize = 16 * 1024;
+/// Bytes read at once, and the most that wait per direction.
+const BUFFER: usize = 64 * 1024;
+
+/// The buffer that the connections of one worker read into.
+#[derive(Debug)]
+pub struct Scratch(RefCell<Vec<u8>>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch(RefCell::new(vec![0; BUFFER]))
+    }
+}
 
 /// Bytes that went each way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,49 +48,111 @@ pub enum CopyError {
 }
 
 /// Copies until both directions have ended. `copied` says at any time how much went, also when it fails or is dropped.
+///
+/// # Errors
+/// A side broke, or both were silent for too long.
 pub async fn both_ways<A, B>(
-    client: A,
-    upstream: B,
+    mut client: A,
+    mut upstream: B,
     idle: Option<Duration>,
     copied: &Cell<Copied>,
+    scratch: &Scratch,
 ) -> Result<(), CopyError>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (client_read, client_write) = tokio::io::split(client);
-    let (upstream_read, upstream_write) = tokio::io::split(upstream);
+    let last = Cell::new(Instant::now());
     let sent = |bytes| copied.set(Copied { sent: copied.get().sent + bytes, ..copied.get() });
     let received = |bytes| copied.set(Copied { received: copied.get().received + bytes, ..copied.get() });
-    let last = Cell::new(Instant::now());
+    let (mut up, mut down) = (OneWay::default(), OneWay::default());
+    let copying = poll_fn(|cx| {
+        let upwards = up.poll(cx, &mut client, &mut upstream, scratch, &last, &sent)?;
+        let downwards = down.poll(cx, &mut upstream, &mut client, scratch, &last, &received)?;
+        if upwards.is_ready() && downwards.is_ready() {
+            Poll::Ready(io::Result::Ok(()))
+        } else {
+            Poll::Pending
+        }
+    });
     tokio::select! {
-        result = async {
-            tokio::try_join!(
-                one_way(client_read, upstream_write, sent, &last),
-                one_way(upstream_read, client_write, received, &last),
-            )
-        } => result.map(|_| ()).map_err(CopyError::from),
+        result = copying => result.map_err(CopyError::from),
         limit = idle_for(idle, &last) => Err(CopyError::Idle(limit)),
     }
 }
 
-async fn one_way(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    count: impl Fn(u64),
-    last: &Cell<Instant>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        last.set(Instant::now());
-        if length == 0 {
-            return to.shutdown().await;
+/// One direction.
+#[derive(Debug, Default)]
+struct OneWay {
+    /// Bytes that were read and not taken yet, from `taken` on.
+    waiting: Vec<u8>,
+    taken: usize,
+    /// The writer may hold bytes back.
+    unflushed: bool,
+    /// The reader has ended.
+    ended: bool,
+    /// So has the writer.
+    closed: bool,
+}
+
+impl OneWay {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        scratch: &Scratch,
+        last: &Cell<Instant>,
+        count: impl Fn(u64),
+    ) -> Poll<io::Result<()>> {
+        while !self.closed {
+            while self.taken < self.waiting.len() {
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.waiting[self.taken..]))?;
+                self.wrote(written, last, &count)?;
+                self.taken += written;
+            }
+            // Gives the memory back.
+            (self.waiting, self.taken) = (Vec::new(), 0);
+            if self.ended {
+                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                self.closed = true;
+                break;
+            }
+            let mut scratch = scratch.0.borrow_mut();
+            let mut buffer = ReadBuf::new(&mut scratch);
+            if Pin::new(&mut *from).poll_read(cx, &mut buffer)?.is_pending() {
+                if self.unflushed {
+                    ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                    self.unflushed = false;
+                }
+                return Poll::Pending;
+            }
+            last.set(Instant::now());
+            let read = buffer.filled();
+            self.ended = read.is_empty();
+            if self.ended {
+                continue;
+            }
+            let written = match Pin::new(&mut *to).poll_write(cx, read)? {
+                Poll::Ready(written) => written,
+                Poll::Pending => 0,
+            };
+            if written > 0 {
+                self.wrote(written, last, &count)?;
+            }
+            self.waiting.extend_from_slice(read.get(written..).unwrap_or_default());
         }
-        to.write_all(&buffer[..length]).await?;
-        to.flush().await?;
-        count(length as u64);
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&mut self, bytes: usize, last: &Cell<Instant>, count: &impl Fn(u64)) -> io::Result<()> {
+        if bytes == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.unflushed = true;
         last.set(Instant::now());
+        count(bytes as u64);
+        Ok(())
     }
 }
 
@@ -92,6 +170,7 @@ async fn idle_for(limit: Option<Duration>, last: &Cell<Instant>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]
     async fn a_half_close_passes_and_the_other_way_goes_on() {
@@ -108,11 +187,36 @@ mod tests {
             client.read_to_end(&mut answer).await.unwrap();
             (question, answer)
         };
-        let copied = Cell::default();
-        let ((question, answer), result) = tokio::join!(talk, both_ways(near, far, None, &copied));
+        let (copied, scratch) = (Cell::default(), Scratch::default());
+        let ((question, answer), result) = tokio::join!(talk, both_ways(near, far, None, &copied, &scratch));
         result.unwrap();
         assert_eq!((&question[..], &answer[..]), (&b"question"[..], &b"the answer"[..]));
         assert_eq!(copied.get(), Copied { sent: 8, received: 10 });
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_holds_the_writer_back_and_nothing_is_lost() {
+        const ALL: usize = 5 * BUFFER;
+        let (mut client, near) = tokio::io::duplex(ALL * 2);
+        let (far, mut upstream) = tokio::io::duplex(100);
+        let all: Vec<u8> = (0..ALL).map(|n| (n % 251) as u8).collect();
+        client.write_all(&all).await.unwrap();
+        client.shutdown().await.unwrap();
+        let (copied, scratch) = (Cell::default(), Scratch::default());
+        let copying = both_ways(near, far, None, &copied, &scratch);
+        tokio::pin!(copying);
+        // Nobody reads: what is taken from the client is what the pipe and one buffer hold.
+        assert!(futures_util::poll!(copying.as_mut()).is_pending());
+        assert_eq!(copied.get().sent, 100);
+        let mut read = Vec::new();
+        let reading = async {
+            upstream.read_to_end(&mut read).await.unwrap();
+            drop(upstream);
+            drop(client);
+        };
+        let (result, ()) = tokio::join!(copying, reading);
+        result.unwrap();
+        assert!(read == all, "{} bytes of {ALL}", read.len());
     }
 
     #[tokio::test]
@@ -125,8 +229,8 @@ mod tests {
             tokio::time::sleep(idle / 2).await;
             client.write_all(b"x").await.unwrap();
         };
-        let copied = Cell::default();
-        let ((), result) = tokio::join!(talk, both_ways(near, far, Some(idle), &copied));
+        let (copied, scratch) = (Cell::default(), Scratch::default());
+        let ((), result) = tokio::join!(talk, both_ways(near, far, Some(idle), &copied, &scratch));
         assert!(matches!(result, Err(CopyError::Idle(_))));
         assert!(
             copied.get().sent == 1 && begun.elapsed() >= idle * 3 / 2,

@@ -1,29 +1,30 @@
-//! One forwarded connection: cluster, host, connect with attempts, copy, access log.
+//! One forwarded connection: upstream, copy, bounds in time, access log.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use config::model::{TcpCluster, TcpProxy};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::copy::{Copied, CopyError, both_ways};
+use super::chain::TcpChain;
+use super::copy::{Copied, CopyError, Scratch, both_ways};
+use super::dial::{self, Dialled, Failure};
+use super::prefixed::Prefixed;
 use crate::filter::{Downstream, Worker};
-use crate::telemetry::access_log::AccessLogs;
 use crate::telemetry::record::ConnectionFacts;
 use crate::telemetry::{RequestRecord, ResponseFlags};
+use crate::upstream::Cluster;
 use crate::upstream::balance::Balancer;
-use crate::upstream::connect::{ConnectFailure, ConnectionInfo, connect};
-use crate::upstream::stream::UpstreamStream;
-use crate::upstream::{Cluster, Host};
 
 /// What forwarded connections of one worker share.
 pub struct Forwarder {
-    worker: Rc<Worker>,
+    pub(super) worker: Rc<Worker>,
     balancers: RefCell<HashMap<u64, Rc<Balancer>>>,
+    scratch: Scratch,
 }
 
 /// The most balancers that are kept; beyond, places are forgotten, which costs a turn of round robin.
@@ -32,10 +33,10 @@ const MAX_BALANCERS: usize = 1024;
 impl Forwarder {
     /// A worker's forwarder.
     pub fn new(worker: Rc<Worker>) -> Self {
-        Forwarder { worker, balancers: RefCell::default() }
+        Forwarder { worker, balancers: RefCell::default(), scratch: Scratch::default() }
     }
 
-    fn balancer(&self, cluster: &Cluster) -> Rc<Balancer> {
+    pub(super) fn balancer(&self, cluster: &Cluster) -> Rc<Balancer> {
         let mut balancers = self.balancers.borrow_mut();
         if balancers.len() >= MAX_BALANCERS {
             balancers.clear();
@@ -43,7 +44,7 @@ impl Forwarder {
         balancers.entry(cluster.identity.id).or_default().clone()
     }
 
-    fn cluster_name<'a>(&self, choice: &'a TcpCluster) -> Option<&'a Arc<str>> {
+    pub(super) fn cluster_name<'a>(&self, choice: &'a TcpCluster) -> Option<&'a Arc<str>> {
         match choice {
             TcpCluster::One(name) => Some(name),
             TcpCluster::Weighted { clusters, total } => {
@@ -58,19 +59,19 @@ impl Forwarder {
             }
         }
     }
-}
 
-/// Why no upstream connection was made.
-enum Failure {
-    NoCluster(Option<Arc<str>>),
-    NoHost,
-    Connect(ConnectFailure),
+    /// The longest life of a connection, drawn anew for each one.
+    fn longest(&self, proxy: &TcpProxy) -> Option<Duration> {
+        let longest = proxy.max_connection_duration?;
+        // In millionths, so that the random number stays whole.
+        let share = self.worker.random.below(1_000_000) as f64 / 1_000_000.0;
+        Some(longest.mul_f64(1.0 + share * proxy.duration_jitter_percent / 100.0))
+    }
 }
 
 /// Writes the log line when the connection has ended, also when it is cut (by a drain, by the end of the process).
 struct Logged<'a> {
-    forwarder: &'a Forwarder,
-    proxy: &'a TcpProxy,
+    chain: &'a TcpChain,
     downstream: &'a Downstream,
     record: RequestRecord,
     copied: Cell<Copied>,
@@ -78,81 +79,72 @@ struct Logged<'a> {
 
 impl Drop for Logged<'_> {
     fn drop(&mut self) {
+        if self.chain.logs.is_empty() {
+            return;
+        }
         let copied = self.copied.get();
         self.record.request_body_bytes = copied.sent;
         self.record.response_body_bytes = copied.received;
         self.record.end = Some(Instant::now());
-        log(self.forwarder, self.proxy, &self.record, self.downstream);
+        self.chain.logs.write(&self.record, &facts(self.downstream));
     }
 }
 
-/// Forwards one connection to its end.
-pub async fn forward<IO>(forwarder: &Forwarder, proxy: &Arc<TcpProxy>, stream: IO, downstream: &Downstream)
-where
+/// Forwards one connection to its end. `dialled`: an upstream connection that was made before; it is used if the chain
+/// would have made the same.
+pub async fn forward<IO>(
+    forwarder: &Forwarder,
+    chain: &TcpChain,
+    stream: IO,
+    downstream: &Downstream,
+    dialled: Option<Dialled>,
+) where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let record = RequestRecord::new(SystemTime::now(), Instant::now(), "-");
-    let mut logged = Logged { forwarder, proxy, downstream, record, copied: Cell::default() };
+    let proxy = &*chain.config;
     let peer = downstream.remote;
-    match open(forwarder, proxy, &mut logged.record).await {
-        Ok((upstream, info)) => {
-            logged.record.upstream_local = info.local;
-            match both_ways(stream, upstream, proxy.idle_timeout, &logged.copied).await {
-                Ok(()) => {}
-                Err(CopyError::Idle(_)) => logged.record.details = Cow::Borrowed("idle_timeout"),
-                Err(CopyError::Io(error)) => tracing::debug!(%peer, "forwarding ended: {error}"),
+    // Before anything is waited for: a connection that is cut while it dials has a line as well.
+    let record = dial::record();
+    let mut logged = Logged { chain, downstream, record, copied: Cell::default() };
+    let dialled = match dialled.filter(|dialled| dialled.choice == proxy.cluster) {
+        Some(dialled) => Ok(dialled),
+        None => dial::dial(forwarder, proxy, dial::record()).await,
+    };
+    let mut dialled = match dialled {
+        Ok(dialled) => dialled,
+        Err((failure, record)) => {
+            logged.record = *record;
+            match failure {
+                Failure::NoCluster(name) => {
+                    let cluster = name.as_deref().unwrap_or("-");
+                    tracing::debug!(%peer, cluster, "closed: the cluster is not there");
+                }
+                Failure::NoHost => tracing::debug!(%peer, "closed: no usable host"),
+                Failure::Connect(failure) => tracing::debug!(%peer, "closed: {failure}"),
             }
+            return;
         }
-        Err(Failure::NoCluster(name)) => {
-            logged.record.flags.set(ResponseFlags::NO_CLUSTER);
-            tracing::debug!(%peer, cluster = name.as_deref().unwrap_or("-"), "closed: the cluster is not there");
+    };
+    let greeting = dialled.take_greeting();
+    let Dialled { stream: upstream, record, .. } = dialled;
+    logged.record = record;
+    let upstream = Prefixed::new(greeting, upstream);
+    let copying = both_ways(stream, upstream, proxy.idle_timeout, &logged.copied, &forwarder.scratch);
+    let over = async {
+        match forwarder.longest(proxy) {
+            Some(longest) => tokio::time::sleep(longest).await,
+            None => std::future::pending().await,
         }
-        Err(Failure::NoHost) => logged.record.flags.set(ResponseFlags::NO_HEALTHY_UPSTREAM),
-        Err(Failure::Connect(failure)) => {
-            logged.record.flags.set(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
-            tracing::debug!(%peer, "closed: {failure}");
-            logged.record.transport_failure = Cow::Owned(failure.detail);
-        }
-    }
-}
-
-async fn open(
-    forwarder: &Forwarder,
-    proxy: &TcpProxy,
-    record: &mut RequestRecord,
-) -> Result<(UpstreamStream, ConnectionInfo), Failure> {
-    let name = forwarder.cluster_name(&proxy.cluster).ok_or(Failure::NoCluster(None))?;
-    let cluster = forwarder.worker.shared.routing.load().clusters.get(name).cloned();
-    let cluster = cluster.ok_or_else(|| Failure::NoCluster(Some(name.clone())))?;
-    record.upstream_cluster = Some(name.clone());
-    let balancer = forwarder.balancer(&cluster);
-    let mut tried = Vec::new();
-    let mut last = Failure::NoHost;
-    for _ in 0..proxy.max_connect_attempts.max(1) {
-        let host: Arc<Host> =
-            match balancer.pick(cluster.config.lb_policy, &cluster.hosts(), &forwarder.worker.random, &tried)
-            {
-                Some(host) => host,
-                None => return Err(last),
-            };
-        record.attempts += 1;
-        record.upstream_host = Some(host.address_text.clone());
-        match connect(&host, &cluster.config, &forwarder.worker.shared.registry).await {
-            Ok(open) => return Ok(open),
-            Err(failure) => last = Failure::Connect(failure),
-        }
-        tried.push(host.runtime.id);
-    }
-    Err(last)
-}
-
-fn log(forwarder: &Forwarder, proxy: &TcpProxy, record: &RequestRecord, downstream: &Downstream) {
-    if proxy.access_log.is_empty() {
-        return;
-    }
-    match AccessLogs::compile(&proxy.access_log, &forwarder.worker.shared.sinks) {
-        Ok(logs) => logs.write(record, &facts(downstream)),
-        Err(error) => tracing::warn!("{error}"),
+    };
+    let ended = tokio::select! {
+        result = copying => Some(result),
+        () = over => None,
+    };
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(CopyError::Idle(_))) => logged.record.details = Cow::Borrowed("idle_timeout"),
+        Some(Err(CopyError::Io(error))) => tracing::debug!(%peer, "forwarding ended: {error}"),
+        None => logged.record.flags.set(ResponseFlags::DURATION_TIMEOUT),
     }
 }
 
@@ -163,7 +155,7 @@ fn facts(downstream: &Downstream) -> ConnectionFacts {
     ConnectionFacts {
         local: downstream.local,
         remote: downstream.remote,
-        server_name: text(session.and_then(|session| session.sni.as_deref())),
+        server_name: text(downstream.server_name()),
         peer_uri_sans: text(peer.map(|peer| peer.uri_sans.join(",")).as_deref()),
         peer_subject: text(peer.map(|peer| peer.subject.as_str())),
         local_uri_sans: text(session.and_then(|session| session.local_uri.as_deref())),

@@ -1,5 +1,7 @@
 //! The labels of Istio's HTTP metrics (metrics reference of Istio; `reporter` tells which side counted).
 
+use config::model::Direction;
+
 use super::flags::ResponseFlags;
 use super::intern::Interned;
 
@@ -73,6 +75,14 @@ pub enum Reporter {
 }
 
 impl Reporter {
+    /// The side of the proxy of a listener with that direction.
+    pub const fn of(direction: Direction) -> Self {
+        match direction {
+            Direction::Inbound => Reporter::Destination,
+            Direction::Outbound | Direction::Unspecified => Reporter::Source,
+        }
+    }
+
     /// The label's text.
     pub const fn text(self) -> &'static str {
         match self {

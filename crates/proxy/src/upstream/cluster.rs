@@ -1,7 +1,7 @@
 //! Clusters at run time: configuration beside what must survive a push.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,6 +113,14 @@ impl ClusterSet {
         self.clusters.get(name)
     }
 
+    /// Whether both hold the same clusters, none of them built anew.
+    pub fn same_clusters(&self, other: &ClusterSet) -> bool {
+        let same = |(name, cluster): (&Arc<str>, &Arc<Cluster>)| {
+            other.clusters.get(name).is_some_and(|other| Arc::ptr_eq(cluster, other))
+        };
+        self.clusters.len() == other.clusters.len() && self.clusters.iter().all(same)
+    }
+
     /// All clusters, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         self.clusters.values()
@@ -153,6 +161,18 @@ impl Cluster {
     /// The hosts now.
     pub fn hosts(&self) -> Arc<HostSet> {
         self.hosts.load_full()
+    }
+
+    /// IP addresses of the hosts that prove to be workloads of the mesh when they are called.
+    pub fn mesh_addresses(&self) -> Vec<IpAddr> {
+        let hosts = self.hosts();
+        let of_the_mesh = hosts.all.iter().filter(|host| host.transport.is_mesh());
+        of_the_mesh
+            .filter_map(|host| match &host.address {
+                HostAddress::Tcp(address) => Some(address.ip()),
+                HostAddress::Pipe(_) => None,
+            })
+            .collect()
     }
 
     /// Names of a `STRICT_DNS` cluster that are to be resolved.

@@ -1,0 +1,125 @@
+//! The upstream connection of a forwarded one: cluster, host, connect with attempts. It can be made before it is known
+//! whether it is wanted; then its first bytes are held.
+
+use std::borrow::Cow;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use config::model::{TcpCluster, TcpProxy};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::forward::Forwarder;
+use crate::telemetry::{RequestRecord, ResponseFlags};
+use crate::upstream::connect::{ConnectFailure, ConnectionInfo, connect};
+use crate::upstream::stream::UpstreamStream;
+
+/// The most bytes of a server that speaks first that are held; more are not read.
+const GREETING: usize = 1024;
+
+/// An upstream connection that nobody uses yet.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The clusters that it was chosen from.
+    pub choice: TcpCluster,
+    pub(super) stream: UpstreamStream,
+    pub(super) record: RequestRecord,
+    greeting: BytesMut,
+}
+
+impl Dialled {
+    /// Ready when the server has said something or ended; it is held, and nothing more is read.
+    pub fn poll_greeting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.greeting.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut bytes = [0; GREETING];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        self.greeting.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// What the server said.
+    pub(super) fn take_greeting(&mut self) -> Bytes {
+        self.greeting.split().freeze()
+    }
+}
+
+/// Why no upstream connection was made.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration names a cluster that is not there.
+    NoCluster(Option<Arc<str>>),
+    /// The cluster has no usable host.
+    NoHost,
+    /// No host could be connected to.
+    Connect(ConnectFailure),
+}
+
+/// The record of a connection that begins now.
+pub fn record() -> RequestRecord {
+    RequestRecord::new(SystemTime::now(), Instant::now(), "-")
+}
+
+/// Makes the upstream connection of a TCP proxy. What is found out stands in the record, also when it fails.
+///
+/// # Errors
+/// Nothing was sent to anybody.
+pub async fn dial(
+    forwarder: &Forwarder,
+    proxy: &TcpProxy,
+    mut record: RequestRecord,
+) -> Result<Dialled, (Failure, Box<RequestRecord>)> {
+    match open(forwarder, proxy, &mut record).await {
+        Ok((stream, info)) => {
+            record.upstream_local = info.local;
+            let choice = proxy.cluster.clone();
+            Ok(Dialled { choice, stream, record, greeting: BytesMut::new() })
+        }
+        Err(failure) => {
+            record.flags.set(match &failure {
+                Failure::NoCluster(_) => ResponseFlags::NO_CLUSTER,
+                Failure::NoHost => ResponseFlags::NO_HEALTHY_UPSTREAM,
+                Failure::Connect(_) => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+            });
+            if let Failure::Connect(failure) = &failure {
+                record.flags.set(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                record.transport_failure = Cow::Owned(failure.detail.clone());
+            }
+            Err((failure, Box::new(record)))
+        }
+    }
+}
+
+async fn open(
+    forwarder: &Forwarder,
+    proxy: &TcpProxy,
+    record: &mut RequestRecord,
+) -> Result<(UpstreamStream, ConnectionInfo), Failure> {
+    let name = forwarder.cluster_name(&proxy.cluster).ok_or(Failure::NoCluster(None))?;
+    let cluster = forwarder.worker.shared.routing.load().clusters.get(name).cloned();
+    let cluster = cluster.ok_or_else(|| Failure::NoCluster(Some(name.clone())))?;
+    record.upstream_cluster = Some(name.clone());
+    let balancer = forwarder.balancer(&cluster);
+    let mut tried = Vec::new();
+    let mut last = Failure::NoHost;
+    for _ in 0..proxy.max_connect_attempts.max(1) {
+        let hosts = cluster.hosts();
+        let random = &forwarder.worker.random;
+        let Some(host) = balancer.pick(cluster.config.lb_policy, &hosts, random, &tried) else {
+            return Err(last);
+        };
+        record.attempts += 1;
+        record.upstream_host = Some(host.address_text.clone());
+        match connect(&host, &cluster.config, &forwarder.worker.shared.registry).await {
+            Ok(open) => return Ok(open),
+            Err(failure) => last = Failure::Connect(failure),
+        }
+        tried.push(host.runtime.id);
+    }
+    Err(last)
+}
