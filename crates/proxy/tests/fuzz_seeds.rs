@@ -3,6 +3,7 @@
 mod corpus;
 
 use proxy::http::fuzzing;
+use proxy::listen;
 
 /// Marsaglia's xorshift with a fixed seed.
 struct Random(u64);
@@ -75,6 +76,58 @@ fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// A field behind two bytes of length.
+fn long(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).unwrap_or_default();
+    [&length.to_be_bytes()[..], bytes].concat()
+}
+
+/// A ClientHello with a name, protocols and padding, in records of at most `size` bytes.
+fn client_hello(name: &[u8], padding: usize, size: usize) -> Vec<u8> {
+    let extension = |kind: u8, content: &[u8]| [&[0, kind][..], &long(content)].concat();
+    let extensions = [
+        extension(0, &long(&[&[0][..], &long(name)].concat())),
+        extension(16, &long(b"\x02h2\x08http/1.1\x05istio")),
+        extension(21, &vec![0; padding]),
+    ];
+    let ciphers = long(&[0x13, 1, 0x13, 2]);
+    let body = [&[3, 3][..], &[7; 32], &[0], &ciphers, &[1, 0], &long(&extensions.concat())].concat();
+    let message = [&[1, 0][..], &long(&body)].concat();
+    message.chunks(size).flat_map(|part| [&[0x16, 3, 1][..], &long(part)].concat()).collect()
+}
+
+/// What clients say first that is neither HTTP nor TLS.
+const FIRST_BYTES: [&[u8]; 7] = [
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+    b"EHLO client.example\r\n",
+    b"*1\r\n$4\r\nPING\r\n",
+    b"SSH-2.0-OpenSSH_9.6\r\n",
+    b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
+    b"CONNECT a:443 HTTP/1.1\r\n",
+    b"\x16\x03\x01\x00\x05hello",
+];
+
+#[test]
+fn detection_holds_its_properties_on_first_bytes_and_their_mutations() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut seeds: Vec<Vec<u8>> = FIRST_BYTES.iter().map(|bytes| bytes.to_vec()).collect();
+    for (padding, size) in [(0, 16_000), (0, 1), (0, 7), (200, 100), (400, 16_000)] {
+        seeds.push(client_hello(b"payment.production.svc", padding, size));
+    }
+    seeds.extend(corpus::load().into_iter().map(|case| case.bytes).filter(|bytes| bytes.len() < 1000));
+    let check = |bytes: &[u8]| {
+        let checked = std::panic::catch_unwind(|| {
+            listen::fuzzing::client_hello(bytes);
+            listen::fuzzing::protocol_detection(bytes);
+        });
+        assert!(checked.is_ok(), "with the input {}", bytes.escape_ascii());
+    };
+    for seed in &seeds {
+        check(seed);
+        (0..100).for_each(|_| check(&mutate(seed, &mut random)));
+    }
 }
 
 fn check(bytes: &[u8]) {

@@ -82,7 +82,7 @@ impl<'a> Attachment<'a> {
     }
 
     fn fate(&self, old: &Chain) -> Fate {
-        if self.bound.stopped().is_draining() {
+        if self.bound.is_draining() {
             return Fate::LastCall;
         }
         let listener = self.bound.current();

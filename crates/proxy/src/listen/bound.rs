@@ -117,6 +117,11 @@ impl Bound {
         self.stop.start();
     }
 
+    /// Whether every connection is to end, those that still come as well.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// Told when nothing more is accepted.
     pub fn stopped(&self) -> &DrainWatch {
         &self.stopped

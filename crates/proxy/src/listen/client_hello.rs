@@ -69,11 +69,11 @@ impl Reader {
             if length == 0 || length > MAX_RECORD {
                 return Reading::NotOne;
             }
-            if self.message.is_empty() && payload.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
-                return Reading::NotOne;
-            }
             if self.next + RECORD_HEADER + length > self.limit {
                 return Reading::TooLong;
+            }
+            if self.message.is_empty() && payload.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
+                return Reading::NotOne;
             }
             let Some(payload) = payload.get(..length) else { return Reading::Partial };
             self.next += RECORD_HEADER + length;

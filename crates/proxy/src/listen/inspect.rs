@@ -134,6 +134,7 @@ pub fn begins_like_tls(first: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::hello;
     use super::*;
 
     const BOTH: Inspectors = Inspectors {
@@ -145,27 +146,9 @@ mod tests {
         Inspection::new(inspectors).look(bytes)
     }
 
-    /// What a real client says.
-    fn hello() -> Vec<u8> {
-        let roots =
-            crate::tls::pem::roots("test", &[crate::tls::testing::Authority::new("root").certificate]);
-        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots.unwrap())
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"istio-http/1.1".to_vec(), b"istio".to_vec()];
-        let name = rustls::pki_types::ServerName::try_from("Payment.production").unwrap();
-        let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
-        let mut bytes = Vec::new();
-        client.write_tls(&mut bytes).unwrap();
-        bytes
-    }
-
     #[test]
     fn a_real_client_hello_is_read() {
-        let seen = look(BOTH, &hello()).unwrap().unwrap();
+        let seen = look(BOTH, &hello("Payment.production")).unwrap().unwrap();
         assert_eq!((seen.tls, seen.sni.as_deref()), (true, Some("payment.production")));
         assert_eq!(seen.alpn, ["istio-http/1.1", "istio"]);
     }

@@ -4,6 +4,8 @@
 //! TLS is closed without a byte; an edit ends no connection that would be taken if it came now.
 
 pub mod attachment;
+#[cfg(test)]
+mod attachment_tests;
 pub mod authorize;
 pub mod bind;
 pub mod bound;
@@ -11,8 +13,11 @@ pub mod chain;
 pub mod choose;
 pub mod client_hello;
 pub mod connection;
-pub mod drain;
 pub mod detect;
+#[cfg(test)]
+mod detect_tests;
+pub mod drain;
+pub mod fuzzing;
 pub mod inspect;
 pub mod last_accept;
 pub mod limits;
@@ -20,6 +25,8 @@ pub mod manager;
 pub mod options;
 pub mod original;
 pub mod request_line;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 pub mod worker;

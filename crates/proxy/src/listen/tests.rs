@@ -2,141 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use config::model::{
-    Address, Direction, FilterChain, FilterChainMatch, Listener, NetworkFilter, Permission, Policy,
-    Principal, RbacAction, RbacFilter, RbacRules, TcpCluster, TcpProxy,
+    Direction, Listener, NetworkFilter, Permission, Policy, Principal, RbacAction, RbacFilter, RbacRules,
+    TcpProxy,
 };
-use runtime::{Drain, Supervisor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::net::TcpStream;
 
-use super::chain::Parts;
-use super::{ConnectionLimit, Manager, Worker};
-use crate::filter::{self, Shared};
-use crate::route::LiveRouting;
-use crate::state::Snapshot;
+use super::testing::*;
+use crate::filter;
 use crate::tcp::{self, Forwarder, TcpChain};
-use crate::upstream::testing::{assignment, cluster, endpoint, environment};
-
-const LIMIT: Duration = Duration::from_secs(10);
-
-/// An upstream that answers each line with its name.
-async fn upstream(name: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::task::spawn_local(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::task::spawn_local(async move {
-                let mut byte = [0];
-                while stream.read_exact(&mut byte).await.is_ok() {
-                    stream.write_all(name.as_bytes()).await.unwrap();
-                }
-            });
-        }
-    });
-    address
-}
-
-/// A listener that forwards to a cluster.
-fn listener(address: SocketAddr, to: &str, backlog: u32) -> Arc<Listener> {
-    let proxy = TcpProxy {
-        stat_prefix: "test".into(),
-        cluster: TcpCluster::One(to.into()),
-        idle_timeout: None,
-        max_connection_duration: None,
-        duration_jitter_percent: 0.0,
-        max_connect_attempts: 1,
-        access_log: Vec::new(),
-    };
-    Arc::new(Listener {
-        name: "in".into(),
-        address: Address::Socket(address),
-        bind_to_port: true,
-        direction: Direction::Inbound,
-        listener_filters: Vec::new(),
-        listener_filters_timeout: Some(LIMIT),
-        continue_on_listener_filters_timeout: false,
-        filter_chains: vec![FilterChain {
-            name: "".into(),
-            matcher: FilterChainMatch::default(),
-            tls: None,
-            transport_socket_connect_timeout: None,
-            filters: vec![NetworkFilter::Tcp(Arc::new(proxy))],
-        }],
-        default_filter_chain: None,
-        tcp_backlog_size: Some(backlog),
-    })
-}
-
-/// One worker and its manager.
-struct Bench {
-    manager: Manager,
-    shared: Arc<Shared>,
-    address: SocketAddr,
-    _drain: Drain,
-    _supervisor: Supervisor,
-}
-
-impl Bench {
-    async fn new(limit: u64) -> Bench {
-        let environment = environment();
-        let secrets = environment.secrets.clone();
-        let registry = environment.registry.clone();
-        let routing = LiveRouting::new(environment);
-        let shared = Shared::new(&crate::filter::testing::node("payment"), registry, routing);
-        let mut snapshot = Snapshot::default();
-        for name in ["a", "b"] {
-            let at = upstream(name).await.to_string();
-            snapshot.clusters.insert(name.into(), Arc::new(cluster(name)));
-            snapshot.assignments.insert(name.into(), assignment(name, vec![endpoint(&at, 1)]));
-        }
-        assert_eq!(shared.routing.apply(&snapshot), []);
-        let (drain, watch) = Drain::new();
-        let supervisor = Supervisor::new(watch);
-        let (sender, commands) = mpsc::unbounded_channel();
-        let http = filter::Worker::new(&shared);
-        let worker = Rc::new(Worker {
-            tasks: supervisor.tasks(),
-            limit: ConnectionLimit::new(limit),
-            http: http.clone(),
-            failures: Default::default(),
-            tcp: Forwarder::new(http),
-        });
-        tokio::task::spawn_local(super::worker::run(worker, commands));
-        let manager = Manager::new(vec![sender], Parts { shared: shared.clone(), secrets });
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        Bench { manager, shared, address: free, _drain: drain, _supervisor: supervisor }
-    }
-
-    fn apply(&mut self, wanted: Option<Arc<Listener>>) {
-        let wanted = wanted.into_iter().map(|listener| (listener.name.clone(), listener));
-        assert!(
-            self.manager.reconcile(&wanted.collect::<BTreeMap<_, _>>()),
-            "{:?}",
-            self.manager.listening().failures()
-        );
-    }
-
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.unwrap()
-    }
-}
-
-async fn ask(stream: &mut TcpStream) -> std::io::Result<u8> {
-    stream.write_all(b"?").await?;
-    stream.read_u8().await
-}
-
-async fn on_local<F: Future>(test: F) -> F::Output {
-    LocalSet::new().run_until(test).await
-}
 
 #[tokio::test]
 async fn an_equal_chain_keeps_its_connections_and_a_changed_one_serves_new_ones() {
@@ -164,10 +42,15 @@ async fn an_equal_chain_keeps_its_connections_and_a_changed_one_serves_new_ones(
 /// The same with an authorization filter in front.
 fn guarded(address: SocketAddr, action: RbacAction, permission: Permission) -> Arc<Listener> {
     let mut listener = Listener::clone(&listener(address, "a", 100));
+    listener.filter_chains[0].filters.insert(0, rbac(action, permission));
+    Arc::new(listener)
+}
+
+/// An authorization filter of one policy about everybody.
+pub fn rbac(action: RbacAction, permission: Permission) -> NetworkFilter {
     let policy = Policy { name: "p".into(), permissions: vec![permission], principals: vec![Principal::Any] };
     let rules = Some(RbacRules { action, policies: vec![policy] });
-    listener.filter_chains[0].filters.insert(0, NetworkFilter::Rbac(Arc::new(RbacFilter { rules })));
-    Arc::new(listener)
+    NetworkFilter::Rbac(Arc::new(RbacFilter { rules }))
 }
 
 #[tokio::test]
@@ -294,15 +177,7 @@ async fn a_forwarded_connection_that_is_cut_is_logged_with_what_went_through() {
         let bench = Bench::new(1).await;
         let path = std::env::temp_dir().join(format!("tulle-cut-{}.log", std::process::id()));
         let log = crate::filter::testing::log_to(path.to_str().unwrap());
-        let proxy = Arc::new(TcpProxy {
-            stat_prefix: "test".into(),
-            cluster: TcpCluster::One("a".into()),
-            idle_timeout: None,
-            max_connection_duration: None,
-            duration_jitter_percent: 0.0,
-            max_connect_attempts: 1,
-            access_log: vec![log],
-        });
+        let proxy = Arc::new(TcpProxy { access_log: vec![log], ..proxy_to("a") });
         let forwarder = Forwarder::new(filter::Worker::new(&bench.shared));
         let (mut client, near) = tokio::io::duplex(64);
         let chain = TcpChain::build(&proxy, Direction::Inbound, &bench.shared).unwrap();

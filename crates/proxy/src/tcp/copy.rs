@@ -67,8 +67,8 @@ where
     let received = |bytes| copied.set(Copied { received: copied.get().received + bytes, ..copied.get() });
     let (mut up, mut down) = (OneWay::default(), OneWay::default());
     let copying = poll_fn(|cx| {
-        let upwards = up.poll(cx, &mut client, &mut upstream, scratch, &last, &sent)?;
-        let downwards = down.poll(cx, &mut upstream, &mut client, scratch, &last, &received)?;
+        let upwards = up.poll(cx, &mut client, &mut upstream, scratch, &last, sent)?;
+        let downwards = down.poll(cx, &mut upstream, &mut client, scratch, &last, received)?;
         if upwards.is_ready() && downwards.is_ready() {
             Poll::Ready(io::Result::Ok(()))
         } else {
