@@ -10,6 +10,7 @@ use protos::envoy::envoy::service::secret::v3::secret_discovery_service_server::
 use runtime::{Drain, Supervisor};
 use rustls::crypto::CryptoProvider;
 use time::format_description::well_known::Rfc3339;
+use tls::JoinToken;
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 
@@ -20,7 +21,6 @@ pub mod identity;
 pub mod request;
 pub mod secrets;
 pub mod socket;
-pub mod verify;
 
 use folder::Folder;
 use identity::Identity;
@@ -159,7 +159,9 @@ impl Keeper {
         };
         let text = std::fs::read_to_string(file)
             .map_err(|error| format!("join token: {}: {error}", file.display()))?;
-        let credential = Credential::Token(text.trim());
+        let token =
+            JoinToken::parse(&text).map_err(|reason| format!("join token: {}: {reason}", file.display()))?;
+        let credential = Credential::Token(&token);
         let identity =
             request::request(&self.service, &credential, &self.provider, now).await.map_err(|error| {
                 match failure {

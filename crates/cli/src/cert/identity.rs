@@ -3,15 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use rustls::RootCertStore;
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
-use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use x509_parser::prelude::{FromDer, X509Certificate};
-
-use super::verify::spiffe_of;
+use tls::PeerRules;
+use tls::verify::chain_leads_to;
 
 /// An identity that passed its checks. Has no `Debug` form: it holds a private key.
 pub struct Identity {
@@ -50,24 +47,15 @@ impl Identity {
         CertifiedKey::from_der(chain.clone(), key, provider)
             .map_err(|error| format!("key and certificate do not belong together: {error}"))?;
         let (leaf, between) = chain.split_first().ok_or("certificate chain: no certificate")?;
-        let spiffe = spiffe_of(leaf)?;
-        if !spiffe.starts_with(&format!("spiffe://{trust_domain}/")) {
-            return Err(format!("{spiffe} is not of the trust domain {trust_domain}"));
+        let own = PeerRules::workload_of(trust_domain).check(leaf).map_err(|error| error.to_string())?;
+        let spiffe = own.name().to_owned();
+        if let Some(problem) = own.validity(now).problem(&spiffe) {
+            return Err(problem);
         }
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let parsed = ParsedCertificate::try_from(leaf).map_err(|error| error.to_string())?;
-        verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            &roots(&roots_pem)?,
-            between,
-            UnixTime::since_unix_epoch(since),
-            provider.signature_verification_algorithms.all,
-        )
-        .map_err(|error| format!("the certificate of {spiffe} is not usable now: {error}"))?;
-        let (_, x509) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
-        let end = u64::try_from(x509.validity().not_after.timestamp()).unwrap_or(0);
-        let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(end);
-        Ok(Identity { key_pem, chain_pem, roots_pem, spiffe, not_after })
+        chain_leads_to(&roots(&roots_pem)?, leaf, between, UnixTime::since_unix_epoch(since), provider)
+            .map_err(|error| format!("the certificate of {spiffe} is not usable now: {error}"))?;
+        Ok(Identity { key_pem, chain_pem, roots_pem, spiffe, not_after: own.not_after })
     }
 
     /// Chain and key for a TLS client.

@@ -6,8 +6,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper_util::rt::TokioIo;
 use protos::istio_ca::{IstioCertificateRequest, IstioCertificateServiceClient};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
@@ -17,18 +15,16 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::SingleCertAndKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
+use tls::{HandshakeError, JoinToken, PeerRules, RootPin, ServerVerifier, Side, Trust};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Endpoint;
 
 use super::identity::{Identity, roots};
-use super::verify::{ControlPlaneVerifier, Pin, Trust, pin_of};
 
 /// How long the whole exchange may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The longest join token, in bytes.
-const MAX_TOKEN: usize = 1024;
 
 /// Where to ask, for what.
 #[derive(Debug, Clone)]
@@ -41,30 +37,10 @@ pub struct Service {
     pub lifetime: Duration,
 }
 
-/// The root key that a join token names: its fourth part.
-///
-/// # Errors
-/// It is not a join token; the secret is not in the text.
-pub fn pin_of_token(token: &str) -> Result<Pin, String> {
-    let parts: Vec<&str> = token.split('.').collect();
-    let ["tulle1", id, secret, pin] = parts.as_slice() else {
-        return Err("not a join token (tulle1.ID.SECRET.ROOT); make one with `tulle token create`".to_owned());
-    };
-    let encoded = |part: &str| !part.is_empty() && URL_SAFE_NO_PAD.decode(part).is_ok();
-    if token.len() > MAX_TOKEN || !encoded(id) || !encoded(secret) {
-        return Err("the join token is too long, or a part is not base64url without padding".to_owned());
-    }
-    URL_SAFE_NO_PAD
-        .decode(pin)
-        .ok()
-        .and_then(|bytes| Pin::try_from(bytes).ok())
-        .ok_or_else(|| "the last part of the join token is not the SHA-256 of a root key".to_owned())
-}
-
 /// What proves who asks.
 pub enum Credential<'a> {
     /// A join token.
-    Token(&'a str),
+    Token(&'a JoinToken),
     /// The own, still valid certificate.
     Own(&'a Identity),
 }
@@ -103,7 +79,7 @@ async fn exchange(
     let validity_duration = i64::try_from(service.lifetime.as_secs()).unwrap_or(i64::MAX);
     let mut call = tonic::Request::new(IstioCertificateRequest { csr, validity_duration, metadata: None });
     if let Credential::Token(token) = credential {
-        let mut value = MetadataValue::try_from(format!("Bearer {token}"))
+        let mut value = MetadataValue::try_from(format!("Bearer {}", token.bearer()))
             .map_err(|_| "the join token is not text".to_owned())?;
         value.set_sensitive(true);
         call.metadata_mut().insert("authorization", value);
@@ -118,9 +94,10 @@ async fn exchange(
         return Err(format!("the answer has {} parts; a leaf and a root are needed", answer.len()));
     };
     if let Credential::Token(token) = credential {
-        let pin = pin_of_token(token)?;
-        let pinned = CertificateDer::pem_slice_iter(root.as_bytes())
-            .any(|root| root.is_ok_and(|root| pin_of(&root).is_ok_and(|found| found == pin)));
+        let pin = token.pin();
+        let pinned = CertificateDer::pem_slice_iter(root.as_bytes()).any(|root| {
+            root.is_ok_and(|root| RootPin::of_certificate(&root).is_ok_and(|found| found == pin))
+        });
         if !pinned {
             return Err("the trust bundle of the answer does not hold the join token's root".to_owned());
         }
@@ -135,10 +112,11 @@ fn client_config(
     provider: &Arc<CryptoProvider>,
 ) -> Result<ClientConfig, String> {
     let trust = match credential {
-        Credential::Token(token) => Trust::Pin(pin_of_token(token)?),
-        Credential::Own(own) => Trust::Roots(roots(&own.roots_pem)?),
+        Credential::Token(token) => Trust::Pin(token.pin()),
+        Credential::Own(own) => Trust::Roots(Arc::new(roots(&own.roots_pem)?)),
     };
-    let verifier = ControlPlaneVerifier::new(provider.clone(), trust, &service.trust_domain);
+    let rules = Arc::new(PeerRules::control_plane_of(&service.trust_domain));
+    let verifier = ServerVerifier::new(provider.clone(), trust, rules);
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -166,7 +144,7 @@ async fn connect(service: &Service, config: ClientConfig) -> Result<tonic::trans
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, tcp)
         .await
-        .map_err(|error| format!("TLS handshake: {error}"))?;
+        .map_err(|error| HandshakeError::from_io(address, Side::Upstream, &error, None).to_string())?;
     let mut stream = Some(stream);
     let connector = tower::service_fn(move |_: http::Uri| {
         let once = stream.take();
@@ -190,25 +168,4 @@ fn chain_of(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fourth_part_of_a_token_pins_the_root() {
-        let pin = URL_SAFE_NO_PAD.encode([7; 32]);
-        assert_eq!(pin_of_token(&format!("tulle1.aWQ.c2VjcmV0.{pin}")), Ok([7; 32]));
-        for bad in [
-            String::new(),
-            format!("tulle2.aWQ.c2VjcmV0.{pin}"),
-            "tulle1.aWQ.c2VjcmV0.AAAA".to_owned(),
-            format!("tulle1..c2VjcmV0.{pin}"),
-            format!("tulle1.aWQ.{}.{pin}", "A".repeat(2000)),
-        ] {
-            let error = pin_of_token(&bad).unwrap_err();
-            assert!(!error.contains("c2VjcmV0"), "the secret is in: {error}");
-        }
-    }
 }

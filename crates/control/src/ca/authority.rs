@@ -27,8 +27,9 @@ use crate::timestamp::{from_unix_seconds, rfc3339, whole_seconds};
 
 /// How long a root is valid: 10 years.
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// How far `notBefore` lies in the past, so that a peer whose clock is slow accepts a new certificate: 10 minutes.
-pub const BACKDATE: Duration = Duration::from_secs(600);
+/// How far `notBefore` lies in the past, so that a peer whose clock is 10 minutes slow accepts a new certificate: 15
+/// minutes, because our own clock may be wrong as well.
+pub const BACKDATE: Duration = Duration::from_secs(15 * 60);
 
 const DIRECTORY: &str = "ca";
 const KEY_FILE: &str = "root-key.pem";

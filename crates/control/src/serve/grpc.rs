@@ -14,6 +14,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use runtime::Tasks;
+use tls::{HandshakeError, PeerRules, Side};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
-use crate::peer::{PeerIdentity, identity_of};
+use crate::peer::PeerIdentity;
 use crate::timestamp::rfc3339;
 
 /// The most connections of one port.
@@ -88,7 +89,7 @@ impl GrpcPort {
         let stream = match tokio::time::timeout(self.limits.handshake, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                tracing::warn!(peer = %address, "TLS handshake failed: {error}");
+                tracing::warn!("{}", HandshakeError::from_io(address, Side::Downstream, &error, None));
                 return;
             }
             Err(_) => {
@@ -99,8 +100,8 @@ impl GrpcPort {
         let mut peer = PeerIdentity { spiffe: None, not_after: None, address, tls: true };
         if let Some(leaf) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
             // The handshake has checked the same; a failure here closes rather than forgets the certificate.
-            match identity_of(leaf, &self.trust_domain) {
-                Ok((spiffe, not_after)) => (peer.spiffe, peer.not_after) = (Some(spiffe), Some(not_after)),
+            match PeerRules::workload_of(&self.trust_domain).check(leaf) {
+                Ok(caller) => (peer.spiffe, peer.not_after) = (caller.spiffe, Some(caller.not_after)),
                 Err(error) => {
                     tracing::warn!(peer = %address, "connection closed: {error}");
                     return;

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::identity::material::unix;
-use crate::tls::error::clock_text;
+use crate::tls::clock_text;
+use crate::tls::error::unix;
 
 /// `core.v3.Address`.
 pub fn socket_address(address: SocketAddr) -> Value {

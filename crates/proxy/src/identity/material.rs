@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use base::Spiffe;
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
-use crate::tls::error::clock_text;
-use crate::tls::peer::Peer;
-use crate::tls::pem;
-use crate::tls::rules::PeerRules;
+use ::tls::error::unix;
+use ::tls::verify::chain_leads_to;
+
+use crate::tls::{Peer, PeerRules, pem};
 
 /// An identity as it is issued and stored. Has no `Debug` form: it holds a private key.
 pub struct Material {
@@ -123,32 +121,13 @@ impl Material {
         if let Some(expected) = expected.filter(|expected| **expected != spiffe) {
             return Err(format!("the certificate is {spiffe}'s, and this workload is {expected}"));
         }
-        let seconds = unix(now);
-        if now > own.not_after {
-            return Err(format!(
-                "the certificate of {spiffe} expired at {}, and this machine's clock says {}",
-                clock_text(unix(own.not_after)),
-                clock_text(seconds)
-            ));
-        }
-        if now < own.not_before {
-            return Err(format!(
-                "the certificate of {spiffe} is valid from {} on, and this machine's clock says {}",
-                clock_text(unix(own.not_before)),
-                clock_text(seconds)
-            ));
+        if let Some(problem) = own.validity(now).problem(&spiffe.to_string()) {
+            return Err(problem);
         }
         let roots = pem::roots("trust bundle", &self.roots).map_err(|error| error.to_string())?;
-        let parsed = ParsedCertificate::try_from(leaf).map_err(|error| error.to_string())?;
-        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        let algorithms = provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, between, time, algorithms)
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(unix(now)));
+        chain_leads_to(&roots, leaf, between, time, provider)
             .map_err(|error| format!("the chain does not lead to its root: {error}"))?;
         Ok(Checked { key, own, spiffe })
     }
-}
-
-/// Seconds since the epoch; 0 before it.
-pub fn unix(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -3,13 +3,11 @@
 //! The private key is made here and lives in this process's memory and in the state directory (0600), nowhere else.
 
 pub mod material;
-pub mod pin;
 pub mod renew;
 pub mod request;
 pub mod store;
 #[cfg(test)]
 mod tests;
-pub mod token;
 
 pub use renew::{Options, Status, keep};
 pub use request::Service;

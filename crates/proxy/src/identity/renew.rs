@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ::tls::error::unix;
 use arc_swap::ArcSwapOption;
 use base::Clock;
 use runtime::TaskError;
 
 use super::request::{Credential, RequestError, Service, request};
 use super::store::Store;
-use super::token::JoinToken;
 use crate::tls::secrets::{SecretSet, Secrets};
+use crate::tls::{JoinToken, clock_text};
 
 /// Back-off between failed attempts: doubles from the first to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -69,7 +70,7 @@ pub async fn keep(
                 if let Err(error) = store.save(&material) {
                     tracing::error!("the new identity is in use but could not be saved: {error}");
                 }
-                let until = crate::tls::error::clock_text(super::material::unix(checked.own.not_after));
+                let until = clock_text(unix(checked.own.not_after));
                 tracing::info!(identity = %checked.spiffe, until, "identity issued");
                 status.set(None);
                 (failures, refused) = (0, false);
@@ -125,8 +126,8 @@ async fn attempt(
             Some(own) => format!(
                 "the own certificate expired at {} (this machine's clock says {}), and there is no join token; \
                  make one with `tulle token create`",
-                crate::tls::error::clock_text(super::material::unix(own.own.not_after)),
-                crate::tls::error::clock_text(super::material::unix(now)),
+                clock_text(unix(own.own.not_after)),
+                clock_text(unix(now)),
             ),
             None => {
                 "there is no identity in the state directory and no join token (TULLE_IDENTITY.token_file)"

@@ -12,18 +12,12 @@ use rustls::sign::SingleCertAndKey;
 use tonic::metadata::MetadataValue;
 
 use super::material::{Checked, Material};
-use super::pin::{PinnedVerifier, pin_of};
-use super::token::JoinToken;
 use crate::tls::channel::{channel_on, connect_tls};
-use crate::tls::rules::{PeerRules, SanKind, SanRule};
 use crate::tls::secrets::{SecretSet, Secrets};
-use crate::tls::verify::ServerVerifier;
+use crate::tls::{JoinToken, PeerRules, RootPin, ServerVerifier, Trust};
 
 /// Lifetime that is asked for; the server may shorten it.
 const WANTED_LIFETIME_SECONDS: i64 = 24 * 3600;
-
-/// The namespace and service account of the control plane.
-const CONTROL_PLANE: (&str, &str) = ("istio-system", "tulled");
 
 /// Where and as whom to ask.
 #[derive(Debug, Clone)]
@@ -80,16 +74,6 @@ impl RequestError {
     }
 }
 
-/// The rule that a control plane's certificate must satisfy.
-pub fn control_plane_rules(trust_domain: &str) -> PeerRules {
-    let (namespace, account) = CONTROL_PLANE;
-    let wanted = format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}");
-    let text = wanted.clone();
-    let rule =
-        SanRule { kind: SanKind::Uri, text, exact_dns: None, test: Box::new(move |name| name == wanted) };
-    PeerRules { mesh: true, names: vec![rule], ..PeerRules::default() }
-}
-
 /// Has a new key signed. The key is made here and never leaves.
 ///
 /// # Errors
@@ -132,7 +116,10 @@ pub async fn request(
     let material =
         Material::from_answer(key.serialize_pem(), &answer.into_inner().cert_chain).map_err(unusable)?;
     if let Credential::Token(token) = &credential {
-        let pinned = material.roots.iter().any(|root| pin_of(root).is_ok_and(|pin| pin == token.pin()));
+        let pinned = material
+            .roots
+            .iter()
+            .any(|root| RootPin::of_certificate(root).is_ok_and(|pin| pin == token.pin()));
         if !pinned {
             return Err(unusable("its trust bundle does not hold the root of the join token".to_owned()));
         }
@@ -162,22 +149,21 @@ fn client_config(
     secrets: &Secrets,
 ) -> Result<Arc<ClientConfig>, String> {
     let provider = secrets.provider().clone();
-    let rules = control_plane_rules(&service.trust_domain);
+    let trust = match credential {
+        Credential::Token(token) => Trust::Pin(token.pin()),
+        Credential::Certificate(own) => Trust::Roots(own.roots.clone()),
+    };
+    let rules = Arc::new(PeerRules::control_plane_of(&service.trust_domain));
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
-        .dangerous();
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(provider, trust, rules)));
     let mut config = match credential {
-        Credential::Token(token) => builder
-            .with_custom_certificate_verifier(Arc::new(PinnedVerifier::new(provider, token.pin(), rules)))
-            .with_no_client_auth(),
-        Credential::Certificate(own) => builder
-            .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(
-                provider,
-                own.roots.clone(),
-                Arc::new(rules),
-            )))
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.key.clone()))),
+        Credential::Token(_) => builder.with_no_client_auth(),
+        Credential::Certificate(own) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.key.clone())))
+        }
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.resumption = Resumption::disabled();

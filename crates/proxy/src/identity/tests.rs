@@ -17,12 +17,10 @@ use tokio::net::TcpListener;
 use tonic::codegen::Service as _;
 use tonic::{Request, Response, Status as GrpcStatus};
 
-use super::pin::pin_of;
 use super::request::{Credential, request};
-use super::token::JoinToken;
 use super::*;
 use crate::tls::testing::{Authority, Leaf};
-use crate::tls::{Secrets, pem};
+use crate::tls::{JoinToken, RootPin, Secrets, pem};
 
 const PAYMENT: &str = "spiffe://cluster.local/ns/production/sa/payment";
 const TULLED: &str = "spiffe://cluster.local/ns/istio-system/sa/tulled";
@@ -58,7 +56,7 @@ impl Ca {
 }
 
 fn token_for(authority: &Authority) -> String {
-    let pin = URL_SAFE_NO_PAD.encode(pin_of(&authority.certificate).unwrap().0);
+    let pin = URL_SAFE_NO_PAD.encode(RootPin::of_certificate(&authority.certificate).unwrap().0);
     format!("tulle1.aWQ.c2VjcmV0.{pin}")
 }
 
@@ -179,7 +177,7 @@ async fn an_expired_certificate_is_refused_with_both_clocks() {
     let now = SystemTime::now();
     let (material, checked) =
         request(&service(address), Credential::Token(&token), &secrets, now).await.unwrap();
-    let clock = |time| crate::tls::error::clock_text(super::material::unix(time));
+    let clock = |time| crate::tls::clock_text(crate::tls::error::unix(time));
     let late = now + Duration::from_secs(2 * 3600);
     let error = material.check(secrets.provider(), None, late).err().unwrap();
     let wanted =

@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
-use super::error::{HandshakeError, Side};
+use ::tls::{HandshakeError, Side};
 
 /// How long a TCP connection and a handshake may take together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub async fn connect_tls(address: &str, config: Arc<ClientConfig>) -> Result<Tls
     let handshake = TlsConnector::from(config).connect(name, tcp);
     match tokio::time::timeout(CONNECT_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(HandshakeError::from_io(address, Side::Upstream, &error).to_string()),
+        Ok(Err(error)) => Err(HandshakeError::from_io(address, Side::Upstream, &error, None).to_string()),
         Err(_) => Err(HandshakeError::timeout(address, Side::Upstream, CONNECT_TIMEOUT).to_string()),
     }
 }

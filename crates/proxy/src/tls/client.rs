@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use config::model::UpstreamTls;
@@ -14,12 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::error::{HandshakeError, Side};
-use super::rules::PeerRules;
+use ::tls::{HandshakeError, PeerRules, ServerVerifier, Side, Trust};
+
+use super::generation::Generation;
 use super::secrets::{SecretSet, Secrets};
 use super::session::Session;
 use super::source::{KeySource, RootSource, TlsConfigError, local, trust, versions};
-use super::verify::ServerVerifier;
 
 /// Sessions that can be resumed, per TLS context.
 const SESSIONS: usize = 8;
@@ -38,9 +38,8 @@ pub struct ClientTls {
 
 #[derive(Debug)]
 struct Built {
-    version: u64,
+    generation: Generation,
     config: Arc<ClientConfig>,
-    local_uri: Option<Arc<str>>,
 }
 
 impl ClientTls {
@@ -90,12 +89,15 @@ impl ClientTls {
                 .await
                 .map_err(|_| HandshakeError::timeout(peer, Side::Upstream, limit))?,
         };
-        let stream = result.map_err(|error| HandshakeError::from_io(peer, Side::Upstream, &error))?;
+        let now = self.secrets.now();
+        let stream = result.map_err(|error| {
+            HandshakeError::from_io(peer, Side::Upstream, &error, built.generation.validity(now))
+        })?;
         let (_, connection) = stream.get_ref();
         let sni = Some(&*self.options.sni).filter(|sni| !sni.is_empty());
-        let session =
-            Session::collect(connection, Some(&self.rules), built.local_uri.clone(), sni, SystemTime::now())
-                .map_err(|reason| HandshakeError::peer(peer, Side::Upstream, reason))?;
+        let session = Session::collect(connection, Some(&self.rules), built.generation.local_uri(), sni, now)
+            .map_err(|reason| HandshakeError::peer(peer, Side::Upstream, reason))?;
+        built.generation.opened(&session);
         Ok((stream, session))
     }
 
@@ -110,9 +112,8 @@ impl ClientTls {
     }
 
     fn current(&self) -> Result<Arc<Built>, String> {
-        let version = self.secrets.version();
         let built = self.built.load();
-        if let Some(built) = built.as_ref().filter(|built| built.version == version) {
+        if let Some(built) = built.as_ref().filter(|built| built.generation.is_current(&self.secrets)) {
             return Ok(built.clone());
         }
         let current = self.secrets.current();
@@ -124,27 +125,25 @@ impl ClientTls {
     fn build(&self, current: Option<&SecretSet>) -> Result<Built, String> {
         let provider = self.secrets.provider().clone();
         let versions = versions(&self.options.parameters).map_err(|error| error.to_string())?;
-        let verifier = ServerVerifier::new(provider.clone(), self.roots.roots(current)?, self.rules.clone());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let verifier = ServerVerifier::new(
+            provider.clone(),
+            Trust::Roots(self.roots.roots(current)?),
+            self.rules.clone(),
+        );
+        let builder = ClientConfig::builder_with_details(provider, self.secrets.time_provider())
             .with_protocol_versions(&versions)
             .map_err(|error| error.to_string())?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        let mut local_uri = None;
-        let mut config = match &self.key {
+        let key = self.key.as_ref().map(|source| source.key(current)).transpose()?;
+        let generation = Generation::new(current, key.as_deref());
+        let mut config = match key {
             None => builder.with_no_client_auth(),
-            Some(source) => {
-                if matches!(source, KeySource::Workload) {
-                    local_uri =
-                        current.and_then(|set| set.own.uri_sans.first()).map(|uri| Arc::from(uri.as_str()));
-                }
-                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(source.key(current)?)))
-            }
+            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
         };
         config.alpn_protocols = self.options.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         config.enable_sni = !self.options.sni.is_empty();
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        let version = current.map_or(0, |set| set.version);
-        Ok(Built { version, config: Arc::new(config), local_uri })
+        Ok(Built { generation, config: Arc::new(config) })
     }
 }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
+use base::Clock;
+use base::clock::SystemClock;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 
-use super::peer::Peer;
-use super::pem;
+use ::tls::{HandshakeClock, Peer, pem};
 
 /// SDS name of the workload's own certificate and key.
 pub const SDS_DEFAULT: &str = "default";
@@ -36,18 +37,24 @@ pub struct SecretSet {
 }
 
 /// Holder of the current [`SecretSet`]. Shared by all workers; reading it is one atomic load.
-#[derive(Debug)]
 pub struct Secrets {
     provider: Arc<CryptoProvider>,
+    clock: Arc<dyn Clock>,
     current: ArcSwapOption<SecretSet>,
     version: watch::Sender<u64>,
 }
 
 impl Secrets {
-    /// No identity yet.
+    /// No identity yet; the machine's clock decides what is valid.
     pub fn new() -> Arc<Secrets> {
+        Secrets::with_clock(Arc::new(SystemClock))
+    }
+
+    /// No identity yet, and a clock that decides what is valid.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Arc<Secrets> {
         Arc::new(Secrets {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            clock,
             current: ArcSwapOption::empty(),
             version: watch::Sender::new(0),
         })
@@ -56,6 +63,16 @@ impl Secrets {
     /// The cryptography that every TLS configuration of this workload uses.
     pub fn provider(&self) -> &Arc<CryptoProvider> {
         &self.provider
+    }
+
+    /// Now, by the clock that decides what is valid.
+    pub fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    /// The same clock for the TLS library.
+    pub fn time_provider(&self) -> Arc<HandshakeClock> {
+        Arc::new(HandshakeClock(self.clock.clone()))
     }
 
     /// The current identity, if there is one.
@@ -102,5 +119,11 @@ impl Secrets {
         })));
         self.version.send_replace(version);
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secrets").field("version", &self.version()).finish_non_exhaustive()
     }
 }

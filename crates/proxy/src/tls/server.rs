@@ -1,7 +1,7 @@
 //! TLS termination: one `DownstreamTlsContext`, rebuilt when the workload's secrets change.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use config::model::DownstreamTls;
@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::error::{HandshakeError, Side};
-use super::rules::PeerRules;
+use ::tls::{ClientVerifier, HandshakeError, PeerRules, Side};
+
+use super::generation::Generation;
 use super::secrets::{SecretSet, Secrets};
 use super::session::Session;
 use super::source::{KeySource, RootSource, TlsConfigError, local, trust, versions};
-use super::verify::ClientVerifier;
 
 /// Sessions that clients can resume, per TLS context.
 const SESSIONS: usize = 64;
@@ -37,10 +37,9 @@ pub struct ServerTls {
 /// the trust bundle it was verified with.
 #[derive(Debug)]
 struct Built {
-    version: u64,
+    generation: Generation,
     with_alpn: Arc<ServerConfig>,
     without_alpn: Arc<ServerConfig>,
-    local_uri: Option<Arc<str>>,
 }
 
 impl ServerTls {
@@ -81,15 +80,14 @@ impl ServerTls {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let built = self.current().map_err(local(peer))?;
+        let failed = |error: std::io::Error| {
+            let own = built.generation.validity(self.secrets.now());
+            HandshakeError::from_io(peer, Side::Downstream, &error, own)
+        };
         let handshake = async {
-            let start = LazyConfigAcceptor::new(Acceptor::default(), io)
-                .await
-                .map_err(|error| HandshakeError::from_io(peer, Side::Downstream, &error))?;
+            let start = LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(failed)?;
             let config = built.config_for(&start.client_hello());
-            start
-                .into_stream(config)
-                .await
-                .map_err(|error| HandshakeError::from_io(peer, Side::Downstream, &error))
+            start.into_stream(config).await.map_err(failed)
         };
         let stream = match limit {
             None => handshake.await?,
@@ -100,15 +98,16 @@ impl ServerTls {
         let (_, connection) = stream.get_ref();
         let rules = self.trust.as_ref().map(|(_, rules)| &**rules);
         let sni = connection.server_name();
-        let session = Session::collect(connection, rules, built.local_uri.clone(), sni, SystemTime::now())
+        let (own, now) = (built.generation.local_uri(), self.secrets.now());
+        let session = Session::collect(connection, rules, own, sni, now)
             .map_err(|reason| HandshakeError::peer(peer, Side::Downstream, reason))?;
+        built.generation.opened(&session);
         Ok((stream, session))
     }
 
     fn current(&self) -> Result<Arc<Built>, String> {
-        let version = self.secrets.version();
         let built = self.built.load();
-        if let Some(built) = built.as_ref().filter(|built| built.version == version) {
+        if let Some(built) = built.as_ref().filter(|built| built.generation.is_current(&self.secrets)) {
             return Ok(built.clone());
         }
         // Two workers may build at the same time; the later store wins, and both are equal.
@@ -131,15 +130,8 @@ impl ServerTls {
             )?),
         };
         let key = self.key.key(current)?;
-        let local_uri = match &self.key {
-            KeySource::Workload => current.and_then(|set| set.own.uri_sans.first().cloned()),
-            KeySource::Fixed(key) => key
-                .cert
-                .first()
-                .and_then(|leaf| super::Peer::parse(leaf).ok())
-                .and_then(|peer| peer.uri_sans.into_iter().next()),
-        };
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let generation = Generation::new(current, Some(&key));
+        let mut config = ServerConfig::builder_with_details(provider, self.secrets.time_provider())
             .with_protocol_versions(&versions)
             .map_err(|error| error.to_string())?
             .with_client_cert_verifier(verifier)
@@ -148,8 +140,7 @@ impl ServerTls {
         config.send_tls13_tickets = 1;
         let without_alpn = Arc::new(config.clone());
         config.alpn_protocols = self.options.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let version = current.map_or(0, |set| set.version);
-        Ok(Built { version, with_alpn: Arc::new(config), without_alpn, local_uri: local_uri.map(Arc::from) })
+        Ok(Built { generation, with_alpn: Arc::new(config), without_alpn })
     }
 }
 

@@ -5,8 +5,7 @@ use std::time::SystemTime;
 
 use rustls::{CommonState, ProtocolVersion};
 
-use super::peer::Peer;
-use super::rules::{PeerRefused, PeerRules};
+use ::tls::{Peer, PeerRefused, PeerRules};
 
 /// Facts of an open TLS connection, collected once after the handshake.
 #[derive(Debug, Clone)]

@@ -9,9 +9,9 @@ use config::model::{
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedProtocolVersion};
 
-use super::error::HandshakeError;
-use super::pem::{self, PemError};
-use super::rules::{PeerRules, SanKind, SanRule};
+use ::tls::pem::{self, PemError};
+use ::tls::{HandshakeError, PeerRules, SanKind, SanRule};
+
 use super::secrets::{SDS_DEFAULT, SDS_ROOT, SecretSet, Secrets};
 
 /// Why a TLS context cannot be used.
@@ -113,6 +113,7 @@ pub(super) fn trust(source: &TrustSource) -> Result<(RootSource, Arc<PeerRules>)
     let roots = RootSource::new(&source.roots)?;
     let rules = PeerRules {
         mesh: matches!(roots, RootSource::Workload),
+        trust_domain: None,
         one_uri: source.sans.iter().any(|san| san.kind == Some(SanType::Uri)),
         names: source.sans.iter().flat_map(san_rules).collect(),
         certificates: source.certificate_hash.clone(),

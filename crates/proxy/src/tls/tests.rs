@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use super::testing::{Authority, Issued, Leaf};
 use super::*;
 
-const CLIENT: &str = "spiffe://cluster.local/ns/production/sa/frontend";
-const SERVER: &str = "spiffe://cluster.local/ns/production/sa/payment";
+pub(super) const CLIENT: &str = "spiffe://cluster.local/ns/production/sa/frontend";
+pub(super) const SERVER: &str = "spiffe://cluster.local/ns/production/sa/payment";
 const PARAMETERS: TlsParameters = TlsParameters { minimum: TlsVersion::V1_2, maximum: TlsVersion::V1_3 };
 
 fn secrets(issued: &Issued, roots: &Authority) -> Arc<Secrets> {
@@ -34,7 +34,7 @@ fn trust(pattern: StringMatch) -> TrustSource {
     TrustSource { roots: Roots::Sds("ROOTCA".into()), sans, spki: vec![], certificate_hash: vec![] }
 }
 
-fn server_options() -> DownstreamTls {
+pub(super) fn server_options() -> DownstreamTls {
     DownstreamTls {
         require_client_certificate: true,
         parameters: PARAMETERS,
@@ -44,7 +44,7 @@ fn server_options() -> DownstreamTls {
     }
 }
 
-fn client_options(expected: &str) -> UpstreamTls {
+pub(super) fn client_options(expected: &str) -> UpstreamTls {
     UpstreamTls {
         sni: "outbound_.8080_.stable_.payment.production.svc.cluster.local".into(),
         parameters: PARAMETERS,
@@ -75,7 +75,7 @@ async fn shake(server: &ServerTls, client: &ClientTls) -> Outcome {
         let mut byte = [0];
         match stream.read_exact(&mut byte).await {
             Ok(_) => Ok(session),
-            Err(error) => Err(HandshakeError::from_io("server", Side::Upstream, &error)),
+            Err(error) => Err(HandshakeError::from_io("server", Side::Upstream, &error, None)),
         }
     };
     tokio::join!(serve, call)

@@ -58,7 +58,7 @@ fn a_leaf_says_who_the_caller_is_and_no_more() {
         let (_, root) = X509Certificate::from_der(f.authority.certificate()).unwrap();
         leaf.verify_signature(Some(root.public_key())).unwrap();
         let now = OffsetSeconds::of(f.clock.now());
-        assert_eq!(leaf.validity().not_before.timestamp(), now.0 - 600);
+        assert_eq!(leaf.validity().not_before.timestamp(), now.0 - 900);
         assert_eq!(leaf.validity().not_after.timestamp(), now.0 + 24 * 3600);
     }
 }

@@ -1,7 +1,7 @@
 //! A failed handshake in words: which peer, why, and whose doing.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base::Blame;
 use rustls::{AlertDescription, CertificateError, Error};
@@ -37,12 +37,65 @@ impl Side {
     }
 }
 
+/// When a certificate of ours is valid, and what our clock says: shown when the peer finds it out of date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// Not valid before.
+    pub not_before: SystemTime,
+    /// Not valid after.
+    pub not_after: SystemTime,
+    /// Our clock.
+    pub now: SystemTime,
+}
+
+impl Validity {
+    /// Why the certificate of `name` is not valid now, with both clocks and the remedy; `None` when it is.
+    pub fn problem(&self, name: &str) -> Option<String> {
+        let text = |time| clock_text(unix(time));
+        let now = text(self.now);
+        if self.now > self.not_after {
+            let end = text(self.not_after);
+            return Some(format!(
+                "the certificate of {name} expired at {end}, and this machine's clock says {now}: {REMEDY}"
+            ));
+        }
+        if self.now < self.not_before {
+            let start = text(self.not_before);
+            return Some(format!(
+                "the certificate of {name} is valid from {start} on, and this machine's clock says {now}: {REMEDY}"
+            ));
+        }
+        None
+    }
+}
+
+impl std::fmt::Display for Validity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |time| clock_text(unix(time));
+        let (start, end, now) = (text(self.not_before), text(self.not_after), text(self.now));
+        write!(
+            f,
+            "this side's certificate is valid from {start} to {end}, and this machine's clock says {now}"
+        )
+    }
+}
+
+/// Seconds since the epoch; 0 before it.
+pub fn unix(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 impl HandshakeError {
-    /// From the error of the TLS library or of the socket.
-    pub fn from_io(peer: impl ToString, side: Side, error: &io::Error) -> HandshakeError {
+    /// From the error of the TLS library or of the socket. `own`: of the certificate that this side showed.
+    pub fn from_io(
+        peer: impl ToString,
+        side: Side,
+        error: &io::Error,
+        own: Option<Validity>,
+    ) -> HandshakeError {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
         let (reason, blame) = match inner {
-            Some(error) => describe(error, side),
+            Some(error) => describe(error, side, own),
             None if error.kind() == io::ErrorKind::UnexpectedEof => {
                 ("the peer closed the connection during the handshake".to_owned(), side.blame())
             }
@@ -68,7 +121,7 @@ impl HandshakeError {
     }
 }
 
-fn describe(error: &Error, side: Side) -> (String, Blame) {
+fn describe(error: &Error, side: Side, own: Option<Validity>) -> (String, Blame) {
     let peer = side.blame();
     match error {
         Error::InvalidCertificate(CertificateError::Other(reason)) => (reason.0.to_string(), peer),
@@ -81,9 +134,7 @@ fn describe(error: &Error, side: Side) -> (String, Blame) {
             let hint = match alert {
                 AlertDescription::CertificateRequired => " (it wants a certificate, and this side has none)",
                 AlertDescription::UnknownCA => " (it does not trust the root of this side's certificate)",
-                AlertDescription::CertificateExpired => {
-                    " (this side's certificate has expired by the peer's clock)"
-                }
+                AlertDescription::CertificateExpired => return (own_is_out_of_date(own), peer),
                 AlertDescription::BadCertificate
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::AccessDenied => " (it does not accept this side's identity)",
@@ -95,11 +146,24 @@ fn describe(error: &Error, side: Side) -> (String, Blame) {
     }
 }
 
+/// What to do when two clocks do not agree about a certificate.
+const REMEDY: &str = "correct the clock that is wrong, or have the certificate renewed where both are right";
+
+fn own_is_out_of_date(own: Option<Validity>) -> String {
+    let mut text = "the peer refused with alert CertificateExpired (this side's certificate has expired, or is not valid \
+                    yet, by the peer's clock)"
+        .to_owned();
+    if let Some(own) = own {
+        text.push_str(&format!("; {own}: {REMEDY}"));
+    }
+    text
+}
+
 fn certificate_text(reason: &CertificateError) -> String {
     match reason {
         CertificateError::Expired => "the peer's certificate has expired by this machine's clock".to_owned(),
         CertificateError::ExpiredContext { time, not_after } => format!(
-            "the peer's certificate expired at {}, and this machine's clock says {}",
+            "the peer's certificate expired at {}, and this machine's clock says {}: {REMEDY}",
             clock_text(not_after.as_secs()),
             clock_text(time.as_secs())
         ),
@@ -107,7 +171,7 @@ fn certificate_text(reason: &CertificateError) -> String {
             "the peer's certificate is not valid yet by this machine's clock".to_owned()
         }
         CertificateError::NotValidYetContext { time, not_before } => format!(
-            "the peer's certificate is valid from {} on, and this machine's clock says {}",
+            "the peer's certificate is valid from {} on, and this machine's clock says {}: {REMEDY}",
             clock_text(not_before.as_secs()),
             clock_text(time.as_secs())
         ),

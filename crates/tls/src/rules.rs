@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use super::peer::{Peer, PeerError, hex};
+use crate::peer::{Peer, PeerError, hex};
 
 /// Kind of subject alternative name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct PeerRules {
     pub names: Vec<SanRule>,
     /// The trust bundle is the mesh's, so a peer must have exactly one URI SAN and it must be a SPIFFE id.
     pub mesh: bool,
+    /// With `mesh`: the only trust domain that is accepted.
+    pub trust_domain: Option<String>,
     /// Names are compared with URI SANs, so a peer must have exactly one: with two, it could be either.
     pub one_uri: bool,
     /// SHA-256 of the certificate; with `keys`, one of all must be equal; both empty: any.
@@ -71,6 +73,14 @@ pub enum PeerRefused {
     /// The one URI SAN is not a workload's SPIFFE id.
     #[error("{0}")]
     NotSpiffe(String),
+    /// Of another trust domain.
+    #[error("the peer is {name}, but this mesh's trust domain is \"{trust_domain}\"")]
+    OtherTrustDomain {
+        /// How the peer calls itself.
+        name: String,
+        /// The one that is accepted.
+        trust_domain: String,
+    },
     /// None of its names is accepted.
     #[error("the peer is {name}; accepted here: {accepted}")]
     WrongName {
@@ -84,12 +94,30 @@ pub enum PeerRefused {
         "the certificate of {0} is none of the pinned ones (verify_certificate_hash, verify_certificate_spki)"
     )]
     NotPinned(String),
-    /// Expired since the session that is being resumed.
-    #[error("the certificate of {0} is no longer valid by this machine's clock")]
-    Expired(String),
+    /// Expired, perhaps since the session that is being resumed, or not valid yet.
+    #[error("{0}")]
+    NotValidNow(String),
 }
 
+/// The namespace and service account of the control plane.
+const CONTROL_PLANE: (&str, &str) = ("istio-system", "tulled");
+
 impl PeerRules {
+    /// Any workload of a mesh.
+    pub fn workload_of(trust_domain: &str) -> PeerRules {
+        PeerRules { mesh: true, trust_domain: Some(trust_domain.to_owned()), ..PeerRules::default() }
+    }
+
+    /// The control plane of a mesh, and nobody else.
+    pub fn control_plane_of(trust_domain: &str) -> PeerRules {
+        let (namespace, account) = CONTROL_PLANE;
+        let wanted = format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}");
+        let text = wanted.clone();
+        let rule =
+            SanRule { kind: SanKind::Uri, text, exact_dns: None, test: Box::new(move |name| name == wanted) };
+        PeerRules { mesh: true, names: vec![rule], ..PeerRules::default() }
+    }
+
     /// Checks a certificate whose chain is valid, and returns what it says.
     ///
     /// # Errors
@@ -105,6 +133,12 @@ impl PeerRules {
         if self.mesh && peer.spiffe.is_none() {
             let reason = peer.name().parse::<base::Spiffe>().err().map(|error| error.to_string());
             return Err(PeerRefused::NotSpiffe(reason.unwrap_or_default()));
+        }
+        if let (Some(wanted), Some(spiffe)) = (&self.trust_domain, &peer.spiffe)
+            && spiffe.trust_domain() != wanted
+        {
+            let (name, trust_domain) = (spiffe.to_string(), wanted.clone());
+            return Err(PeerRefused::OtherTrustDomain { name, trust_domain });
         }
         let pinned = self.certificates.is_empty() && self.keys.is_empty()
             || self.certificates.iter().any(|pin| hex(pin) == peer.hash)
@@ -125,13 +159,13 @@ impl PeerRules {
     /// Checks again when a connection is open, because a resumed session skips the chain.
     ///
     /// # Errors
-    /// As [`PeerRules::check`], or the certificate has expired meanwhile.
+    /// As [`PeerRules::check`], or the certificate is not valid at `now`.
     pub fn check_open(&self, certificate: &[u8], now: SystemTime) -> Result<Peer, PeerRefused> {
         let peer = self.check(certificate)?;
-        if now > peer.not_after {
-            return Err(PeerRefused::Expired(peer.name().to_owned()));
+        match peer.validity(now).problem(peer.name()) {
+            Some(problem) => Err(PeerRefused::NotValidNow(problem)),
+            None => Ok(peer),
         }
-        Ok(peer)
     }
 }
 
@@ -160,7 +194,7 @@ fn wildcard_covers(pattern: &str, host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::testing::{Authority, Leaf};
+    use crate::testing::{Authority, Leaf};
 
     fn mesh_rule(prefix: &'static str) -> PeerRules {
         PeerRules {

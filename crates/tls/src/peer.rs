@@ -8,6 +8,8 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
+use crate::error::Validity;
+
 /// The most SANs of one certificate that are looked at; one with more is refused.
 const MAX_SANS: usize = 256;
 
@@ -128,6 +130,11 @@ impl Peer {
         Ok(())
     }
 
+    /// When the certificate is valid, beside a clock.
+    pub fn validity(&self, now: SystemTime) -> Validity {
+        Validity { not_before: self.not_before, not_after: self.not_after, now }
+    }
+
     /// How the peer is named in messages: its URI SAN, else its first DNS SAN, else its subject.
     pub fn name(&self) -> &str {
         self.uri_sans.first().or(self.dns_sans.first()).map_or(self.subject.as_str(), String::as_str)
@@ -210,7 +217,7 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::testing::{Authority, Leaf};
+    use crate::testing::{Authority, Leaf};
 
     #[test]
     fn reads_names_validity_and_subject() {

@@ -1,4 +1,5 @@
-//! Certificate authorities for tests.
+//! Certificate authorities for tests. Also compiled into the tests of `proxy`, which do not use all of it.
+#![allow(dead_code)]
 
 use std::time::{Duration, SystemTime};
 
@@ -66,6 +67,13 @@ impl Leaf {
         self
     }
 
+    /// Valid between these times.
+    pub fn valid(mut self, from: SystemTime, to: SystemTime) -> Leaf {
+        self.params.not_before = from.into();
+        self.params.not_after = to.into();
+        self
+    }
+
     /// Ended a minute ago.
     pub fn expired(mut self) -> Leaf {
         self.params.not_after = (SystemTime::now() - Duration::from_secs(60)).into();
@@ -83,6 +91,22 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).expect("a root");
+        Authority {
+            pem: certificate.pem(),
+            certificate: certificate.der().clone(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// A certificate authority below this one.
+    pub fn intermediate(&self, name: &str) -> Authority {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.signed_by(&key, &self.issuer).expect("an intermediate");
         Authority {
             pem: certificate.pem(),
             certificate: certificate.der().clone(),

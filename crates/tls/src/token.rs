@@ -4,6 +4,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::pin::RootPin;
+
 /// The longest token accepted, in bytes.
 const MAX_TOKEN: usize = 1024;
 
@@ -13,32 +15,6 @@ pub struct JoinToken {
     text: String,
     id: String,
     pin: RootPin,
-}
-
-/// SHA-256 of a root's SubjectPublicKeyInfo.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RootPin(pub [u8; 32]);
-
-impl RootPin {
-    /// The pin of a public key.
-    pub fn of(subject_public_key_info: &[u8]) -> RootPin {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, subject_public_key_info);
-        let mut pin = [0; 32];
-        pin.copy_from_slice(digest.as_ref());
-        RootPin(pin)
-    }
-}
-
-impl std::fmt::Debug for RootPin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
-    }
-}
-
-impl std::fmt::Display for RootPin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
-    }
 }
 
 impl std::fmt::Debug for JoinToken {
@@ -66,7 +42,7 @@ impl JoinToken {
         };
         if *version != "tulle1" {
             return Err(format!(
-                "starts with \"{}\", and this proxy knows \"tulle1\"",
+                "starts with \"{}\", and this program knows \"tulle1\"",
                 version.chars().take(16).collect::<String>()
             ));
         }
