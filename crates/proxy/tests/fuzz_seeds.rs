@@ -4,6 +4,7 @@ mod corpus;
 
 use proxy::http::fuzzing;
 use proxy::listen;
+use proxy::state::fuzzing as sealed;
 
 /// Marsaglia's xorshift with a fixed seed.
 struct Random(u64);
@@ -153,6 +154,19 @@ fn the_properties_hold_for_the_corpus_and_its_mutations() {
         let rounds = if seed.len() > 1000 { 1 } else { 300 };
         for _ in 0..rounds {
             check(&mutate(seed, &mut random));
+        }
+    }
+}
+
+#[test]
+fn the_properties_of_sealed_snapshots_hold_for_mutations() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    for seed in sealed::seeds() {
+        sealed::snapshot(&seed);
+        for _ in 0..1000 {
+            let bytes = mutate(&seed, &mut random);
+            let checked = std::panic::catch_unwind(|| sealed::snapshot(&bytes));
+            assert!(checked.is_ok(), "with the input {bytes:?}");
         }
     }
 }

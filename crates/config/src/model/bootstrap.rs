@@ -81,4 +81,7 @@ pub struct Identity {
     pub state_directory: Arc<str>,
     /// Trust domain of the mesh.
     pub trust_domain: Arc<str>,
+    /// Lifetime of the certificates that are asked for, in seconds; a day where nothing is said. The signing service may
+    /// shorten it.
+    pub lifetime_seconds: Option<u32>,
 }

@@ -49,7 +49,7 @@ pub fn read_node(cx: &mut Context, message: &Option<core::Node>) -> Result<(Node
 
 fn read_identity(cx: &mut Context, block: &Value) -> Result<Identity> {
     let Value::Map(map) = block else { return Err(cx.refused("is not a map")) };
-    let known = ["ca_address", "token_file", "state_directory", "trust_domain"];
+    let known = ["ca_address", "token_file", "state_directory", "trust_domain", "lifetime_seconds"];
     if let Some(unknown) = map.keys().find(|key| !known.contains(&&***key)) {
         let unknown = unknown.clone();
         return Err(cx.refused_field(&unknown, format!("is not known: {} are", known.join(", "))));
@@ -68,7 +68,18 @@ fn read_identity(cx: &mut Context, block: &Value) -> Result<Identity> {
         token_file: text(cx, "token_file")?,
         state_directory: required(cx, "state_directory")?,
         trust_domain: required(cx, "trust_domain")?,
+        lifetime_seconds: lifetime(cx, map.get("lifetime_seconds"))?,
     })
+}
+
+/// A whole number of seconds, at most a day.
+fn lifetime(cx: &mut Context, value: Option<&Value>) -> Result<Option<u32>> {
+    let whole = |number: f64| (1.0..=86_400.0).contains(&number) && number.fract() == 0.0;
+    match value {
+        None => Ok(None),
+        Some(Value::Number(number)) if whole(*number) => Ok(Some(*number as u32)),
+        Some(_) => Err(cx.refused_field("lifetime_seconds", "is not a whole number from 1 to 86400")),
+    }
 }
 
 #[cfg(test)]
@@ -106,5 +117,16 @@ mod tests {
         assert_eq!(missing.path, "node.metadata.TULLE_IDENTITY.state_directory");
         let unknown = Context::read(|cx| read_node(cx, &node(&[("ca_adress", "a")]))).unwrap_err();
         assert_eq!(unknown.path, "node.metadata.TULLE_IDENTITY.ca_adress");
+    }
+
+    #[test]
+    fn a_lifetime_is_a_whole_number_of_seconds_up_to_a_day() {
+        let read = |value: Value| Context::read(|cx| lifetime(cx, Some(&value)));
+        assert_eq!(read(Value::Number(30.0)).unwrap().value, Some(30));
+        for bad in [Value::Number(0.0), Value::Number(1.5), Value::Number(86_401.0), Value::Number(f64::NAN)]
+        {
+            assert!(read(bad).unwrap_err().path.ends_with("lifetime_seconds"));
+        }
+        assert!(read(Value::String("30".into())).is_err());
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::json::time;
 use super::page::{Context, Page, Query, json as json_page};
+use crate::identity::Renewal;
 use crate::tls::Peer;
 
 /// Envoy's `envoy.admin.v3.Certificates`.
@@ -23,11 +24,21 @@ pub fn page(context: &Context, _: &Query) -> Page {
         })
         .collect();
     let mut body = json!({"certificates": certificates});
-    let failure = context.readiness.identity.as_ref().and_then(|status| status.failure());
-    if let (Some(reason), Some(fields)) = (failure, body.as_object_mut()) {
-        fields.insert("last_renewal_failure".to_owned(), Value::String(reason));
+    if let (Some(status), Some(fields)) = (&context.readiness.identity, body.as_object_mut()) {
+        fields.insert("renewal".to_owned(), renewal(&status.renewal()));
     }
     json_page(&body)
+}
+
+/// State of the renewal: Envoy has nothing like it, because its certificates come from elsewhere.
+pub fn renewal(renewal: &Renewal) -> Value {
+    json!({
+        "next_attempt": renewal.next.map(time),
+        "issued": renewal.issued,
+        "failures_in_a_row": renewal.failures,
+        "failures": renewal.failures_in_total,
+        "last_failure": renewal.failure,
+    })
 }
 
 fn details(peer: &Peer, path: &str) -> Value {

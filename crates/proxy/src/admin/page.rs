@@ -136,7 +136,7 @@ const PAGES: &[(&str, bool, &str, Render)] = &[
     ("/logging", false, "the log filter", actions::logging),
     ("/not_acting", false, "fields that are accepted and do nothing yet", actions::not_acting),
     ("/quitquitquit", true, "drain and end the process", actions::quit),
-    ("/ready", false, "200 when ready for traffic, else 503 with the reasons", ready),
+    ("/ready", false, "200 when ready for traffic, else 503 with the reasons; ?verbose", ready),
     ("/server_info", false, "version, state, node (JSON)", server_info::page),
     ("/stats", false, "counters and gauges; ?filter=REGEX, ?usedonly, ?format=prometheus", stats::page),
     ("/stats/prometheus", false, "metrics for Prometheus", stats::prometheus_page),
@@ -166,13 +166,20 @@ fn list() -> String {
         .collect()
 }
 
-fn ready(context: &Context, _: &Query) -> Page {
+fn ready(context: &Context, query: &Query) -> Page {
     let state = context.readiness.state();
+    let mut more = String::new();
+    if query.get("verbose").is_some() {
+        for line in context.readiness.remarks() {
+            more.push_str(&line);
+            more.push('\n');
+        }
+    }
     match &state {
-        State::Live => text("LIVE\n"),
-        State::Draining => status(StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n"),
+        State::Live => text(format!("LIVE\n{more}")),
+        State::Draining => status(StatusCode::SERVICE_UNAVAILABLE, format!("DRAINING\n{more}")),
         State::Initializing(reasons) => {
-            let body = format!("{}\n{}\n", state.name(), reasons.join("\n"));
+            let body = format!("{}\n{}\n{more}", state.name(), reasons.join("\n"));
             status(StatusCode::SERVICE_UNAVAILABLE, body)
         }
     }

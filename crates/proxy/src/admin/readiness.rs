@@ -3,15 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use runtime::DrainWatch;
 use tokio::sync::watch;
 
 use crate::identity;
 use crate::listen::Listening;
-use crate::state::{Builder, Live, Stream};
-use crate::tls::Secrets;
+use crate::state::{Builder, Live, SealedStatus, Stream};
+use crate::tls::error::unix;
+use crate::tls::{Secrets, clock_text};
 
 /// State of the proxy, in Envoy's words (`envoy.admin.v3.ServerInfo.State`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Readiness {
     pub secrets: Arc<Secrets>,
     /// There, if the bootstrap asks for an identity.
     pub identity: Option<Arc<identity::Status>>,
+    /// The sealed snapshot.
+    pub sealed: SealedStatus,
     /// The xDS stream.
     pub stream: watch::Receiver<Stream>,
     /// Sockets.
@@ -63,7 +65,7 @@ impl Readiness {
         }
         let mut reasons = Vec::new();
         if let Some(status) = &self.identity {
-            let valid = self.secrets.current().is_some_and(|own| SystemTime::now() < own.own.not_after);
+            let valid = self.secrets.current().is_some_and(|own| self.secrets.now() < own.own.not_after);
             if !valid {
                 let reason = status.failure().unwrap_or_else(|| "asking for a certificate".to_owned());
                 reasons.push(format!("identity: {reason}"));
@@ -77,6 +79,48 @@ impl Readiness {
             return State::Live;
         }
         State::Initializing(reasons)
+    }
+
+    /// Whether what is in use comes from the sealed snapshot, because no server was reached since the start.
+    pub fn from_snapshot(&self) -> bool {
+        self.sealed.facts().loaded.is_some() && !self.stream.borrow().was_up
+    }
+
+    /// What goes on besides, one line each: for `/ready?verbose`.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let time = |at| clock_text(unix(at));
+        let now = self.secrets.now();
+        if let Some(own) = self.secrets.current() {
+            let left = own.own.not_after.duration_since(now).unwrap_or_default().as_secs();
+            lines.push(format!("certificate: ends at {} (in {left} s)", time(own.own.not_after)));
+        }
+        if let Some(status) = &self.identity {
+            let renewal = status.renewal();
+            let next = renewal.next.map_or_else(|| "now".to_owned(), time);
+            lines.push(match &renewal.failure {
+                None => format!("renewal: next at {next}"),
+                Some(reason) => {
+                    format!("renewal: failed {} times, next at {next}: {reason}", renewal.failures)
+                }
+            });
+        }
+        let stream = self.stream.borrow();
+        match stream.up {
+            true => lines.push("xDS: connected".to_owned()),
+            false if stream.reason.is_empty() => lines.push("xDS: not connected yet".to_owned()),
+            false => lines.push(format!("xDS: not connected: {}", stream.reason)),
+        }
+        let facts = self.sealed.facts();
+        if let Some(saved) = facts.saved {
+            let used = if self.from_snapshot() { "in use" } else { "kept" };
+            lines.push(format!("snapshot: {used}, made at {}", time(saved)));
+        }
+        let problems = [("not used", facts.refused), ("not written", facts.failure)];
+        for (what, reason) in problems {
+            lines.extend(reason.map(|reason| format!("snapshot: {what}: {reason}")));
+        }
+        lines
     }
 
     fn first_configuration(&self, reasons: &mut Vec<String>) {

@@ -3,6 +3,8 @@
 use protos::json::Pool;
 use serde_json::{Value, json};
 
+use super::certs::renewal;
+use super::json::time;
 use super::page::{Context, Page, Query, json as json_page};
 
 /// How the process was started.
@@ -16,6 +18,36 @@ pub struct CommandLine {
     pub drain_seconds: u32,
     /// The log filter.
     pub log_level: String,
+}
+
+/// Where the configuration in use comes from, beside Envoy's fields.
+fn configuration(context: &Context) -> Value {
+    let readiness = &context.readiness;
+    let facts = readiness.sealed.facts();
+    let stream = readiness.stream.borrow();
+    let source = match (readiness.from_snapshot(), stream.was_up) {
+        (true, _) => "sealed snapshot",
+        (_, true) => "xDS",
+        _ => "bootstrap",
+    };
+    json!({
+        "source": source,
+        "xds_connected": stream.up,
+        "xds_failure": stream.reason,
+        "renewal": readiness.identity.as_ref().map(|status| renewal(&status.renewal())),
+        "snapshot": {
+            "started_from": facts.loaded.as_ref().map(|loaded| json!({
+                "saved": time(loaded.saved),
+                "resources": loaded.resources,
+            })),
+            "refused": facts.refused,
+            "saved": facts.saved.map(time),
+            "bytes": facts.bytes,
+            "writes": facts.writes,
+            "write_failures": facts.write_failures,
+            "last_failure": facts.failure,
+        },
+    })
 }
 
 /// Envoy's `envoy.admin.v3.ServerInfo`.
@@ -37,6 +69,7 @@ pub fn page(context: &Context, _: &Query) -> Page {
             "drain_time": format!("{}s", options.drain_seconds),
             "log_level": options.log_level,
         },
+        "configuration": configuration(context),
         "node": node,
     }))
 }

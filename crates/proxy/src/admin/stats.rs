@@ -1,6 +1,7 @@
 //! `/stats` and `/stats/prometheus`.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use http::StatusCode;
 use regex::RegexBuilder;
@@ -41,6 +42,7 @@ pub fn page(context: &Context, query: &Query) -> Page {
     };
     let used_only = query.get("usedonly").is_some();
     let mut lines: BTreeMap<String, i128> = server_stats(context);
+    lines.extend(own_stats(context).into_iter().map(|(name, _, value)| (name.to_owned(), value)));
     for (family, labels, value) in context.registry.merged_simple() {
         let labels: String = labels.iter().map(|(name, value)| format!(".{name}.{value}")).collect();
         lines.insert(format!("{}{labels}", family.name), value);
@@ -64,7 +66,40 @@ fn prometheus_text(context: &Context) -> String {
         let name = format!("envoy_{}", name.replace('.', "_"));
         body.push_str(&format!("# TYPE {name} gauge\n{name} {value}\n"));
     }
+    for (name, kind, value) in own_stats(context) {
+        body.push_str(&format!("# TYPE {name} {kind}\n{name} {value}\n"));
+    }
     body
+}
+
+/// Numbers of the process that Envoy does not have: certificate, renewal, sealed snapshot. Name, kind, value.
+fn own_stats(context: &Context) -> Vec<(&'static str, &'static str, i128)> {
+    let readiness = &context.readiness;
+    let facts = readiness.sealed.facts();
+    let unix = |at: Option<SystemTime>| at.map_or(0, |at| i128::from(crate::tls::error::unix(at)));
+    let mut list = vec![
+        ("tulle_snapshot_in_use", "gauge", i128::from(readiness.from_snapshot())),
+        ("tulle_snapshot_refused", "gauge", i128::from(facts.refused.is_some())),
+        ("tulle_snapshot_bytes", "gauge", i128::try_from(facts.bytes).unwrap_or(i128::MAX)),
+        ("tulle_snapshot_saved_timestamp_seconds", "gauge", unix(facts.saved)),
+        ("tulle_snapshot_writes_total", "counter", i128::from(facts.writes)),
+        ("tulle_snapshot_write_failures_total", "counter", i128::from(facts.write_failures)),
+    ];
+    if let Some(own) = readiness.secrets.current() {
+        // Negative once it has expired, so that an alarm can tell how long ago.
+        let (end, now) = (unix(Some(own.own.not_after)), unix(Some(readiness.secrets.now())));
+        list.push(("tulle_certificate_expiry_seconds", "gauge", end - now));
+    }
+    if let Some(status) = &readiness.identity {
+        let renewal = status.renewal();
+        list.extend([
+            ("tulle_certificates_issued_total", "counter", i128::from(renewal.issued)),
+            ("tulle_certificate_renewal_failures_total", "counter", i128::from(renewal.failures_in_total)),
+            ("tulle_certificate_renewal_failing", "gauge", i128::from(renewal.failures > 0)),
+            ("tulle_certificate_renewal_next_timestamp_seconds", "gauge", unix(renewal.next)),
+        ]);
+    }
+    list
 }
 
 /// Numbers of the process as such, by Envoy's names.

@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 use xds::Dialect;
 use xds::client::{Config, Connection, Handler, Missing, Subscribe, Update, Verdict};
 
+use super::survive::Known;
 use crate::state::Builder;
 use crate::tls::channel::{channel_on, connect_tls, plain_channel};
 use crate::tls::{ClientTls, Secrets};
@@ -127,9 +128,11 @@ pub async fn run(
     protocol: AdsProtocol,
     mut shared: SharedBuilder,
     channels: watch::Sender<Option<Channel>>,
+    known: Known,
     drain: DrainWatch,
 ) {
     let mut settings = Config::new(node);
+    settings.known = known;
     settings.dialect = match protocol {
         AdsProtocol::Delta => Dialect::Delta,
         AdsProtocol::StateOfTheWorld => Dialect::StateOfTheWorld,

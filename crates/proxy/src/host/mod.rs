@@ -6,6 +6,9 @@ pub mod node;
 mod observe;
 pub mod options;
 mod run;
+mod survive;
+#[cfg(test)]
+mod survive_tests;
 #[cfg(test)]
 mod tests;
 

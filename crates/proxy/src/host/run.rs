@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::ads::{self, Server, SharedBuilder};
 use super::bootstrap::{self, Loaded};
 use super::options::{Mode, Options};
+use super::survive::{Known, Survival};
 use super::{node, observe};
 use crate::admin;
 use crate::filter::denial_log::DenialLog;
@@ -22,7 +23,7 @@ use crate::filter::{self, Shared};
 use crate::identity;
 use crate::listen::{self, Command, ConnectionLimit, Listening, Manager, Parts, Worker};
 use crate::route::LiveRouting;
-use crate::state::{Builder, Checks, Live, Notes};
+use crate::state::{Builder, Checks, Live, Notes, SealedStatus};
 use crate::tcp::Forwarder;
 use crate::telemetry::Registry;
 use crate::tls::Secrets;
@@ -67,8 +68,15 @@ struct Host {
     notes: Notes,
     builder: SharedBuilder,
     identity: Option<Arc<identity::Status>>,
+    sealed: SealedStatus,
     drain: Drain,
     started: Instant,
+}
+
+/// What lies in the workload's state directory.
+struct State {
+    keeper: Option<identity::Keeper>,
+    survival: Option<Survival>,
 }
 
 pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String> {
@@ -80,21 +88,23 @@ pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String
         println!("configuration '{}' OK", host.options.config.display());
         return Ok(());
     }
+    let mut state = host.open_state()?;
     let (senders, workers) = host.start_workers(&tasks)?;
     let mut manager = Manager::new(senders.clone(), host.parts());
     let listening = manager.listening();
     host.builder.builder.borrow_mut().publish();
     host.apply();
     resolve::resolve_all(&host.shared.routing.load().clusters).await;
-    if !manager.reconcile(&host.live.load().listeners) {
-        let failures: Vec<String> = listening
-            .failures()
-            .into_iter()
-            .map(|(name, reason)| format!("listener {name}: {reason}"))
-            .collect();
+    let known = host.restore(&mut state);
+    let complete = manager.reconcile(&host.live.load().listeners);
+    // What the bootstrap demands must be there; what a snapshot says is tried again, as what a server says.
+    let is_static = |name: &str| host.loaded.model.listeners.iter().any(|listener| &*listener.name == name);
+    let failures = listening.failures().into_iter().filter(|(name, _)| is_static(name));
+    let failures: Vec<String> = failures.map(|(name, reason)| format!("listener {name}: {reason}")).collect();
+    if !failures.is_empty() {
         return Err(failures.join("; "));
     }
-    host.start_tasks(&tasks, manager, &listening)?;
+    host.start_tasks(&tasks, manager, complete, state, known)?;
     let result = supervisor.run(host.options.drain_time()).await.map_err(|error| error.to_string());
     // Workers end with their last sender; before, they finish what runs.
     drop(senders);
@@ -139,6 +149,7 @@ impl Host {
             notes,
             builder,
             identity,
+            sealed: SealedStatus::default(),
             drain,
             started: Instant::now(),
             loaded,
@@ -147,6 +158,42 @@ impl Host {
 
     fn parts(&self) -> Parts {
         Parts { shared: self.shared.clone(), secrets: self.secrets.clone() }
+    }
+
+    /// Opens the state directory and takes the saved identity into use, where the bootstrap asks for an identity.
+    fn open_state(&self) -> Result<State, String> {
+        let bootstrap = &self.loaded.model;
+        let (Some(wanted), Some(status)) = (&bootstrap.identity, &self.identity) else {
+            return Ok(State { keeper: None, survival: None });
+        };
+        let options = identity::Options {
+            service: identity::Service {
+                address: wanted.ca_address.to_string(),
+                trust_domain: wanted.trust_domain.to_string(),
+                expected: node::expected_identity(&bootstrap.node, &wanted.trust_domain)?,
+                lifetime_seconds: wanted.lifetime_seconds,
+            },
+            token_file: wanted.token_file.as_deref().map(Into::into),
+            state_directory: (&*wanted.state_directory).into(),
+        };
+        let clock = Arc::new(SystemClock);
+        let keeper = identity::Keeper::open(options, self.secrets.clone(), status.clone(), clock)
+            .map_err(|error| error.to_string())?;
+        let survival = bootstrap.ads.as_ref().map(|_| {
+            Survival::new(keeper.store(), self.secrets.clone(), &bootstrap.node, self.sealed.clone())
+        });
+        Ok(State { keeper: Some(keeper), survival })
+    }
+
+    /// Takes the sealed snapshot into use, where there is one.
+    fn restore(&self, state: &mut State) -> Known {
+        let Some(survival) = &mut state.survival else { return Known::new() };
+        let mut builder = self.builder.builder.borrow_mut();
+        let known = survival.restore(&mut builder);
+        builder.publish();
+        drop(builder);
+        self.apply();
+        known
     }
 
     /// Takes routes and clusters of the current snapshot into use.
@@ -170,7 +217,15 @@ impl Host {
         Ok((senders, handles))
     }
 
-    fn start_tasks(&self, tasks: &Tasks, manager: Manager, listening: &Listening) -> Result<(), String> {
+    fn start_tasks(
+        &self,
+        tasks: &Tasks,
+        manager: Manager,
+        complete: bool,
+        state: State,
+        known: Known,
+    ) -> Result<(), String> {
+        let listening = manager.listening();
         let drain = self.drain.clone();
         tasks.spawn_local("signals", async move {
             let watch = drain.watch();
@@ -183,20 +238,19 @@ impl Host {
             }
             Ok(())
         });
-        self.start_configuration(tasks, manager);
-        self.start_identity(tasks)?;
-        self.start_ads(tasks)?;
-        self.start_admin(tasks, listening)
+        self.start_configuration(tasks, manager, complete);
+        self.start_state(tasks, state);
+        self.start_ads(tasks, known)?;
+        self.start_admin(tasks, &listening)
     }
 
-    fn start_configuration(&self, tasks: &Tasks, mut manager: Manager) {
+    fn start_configuration(&self, tasks: &Tasks, mut manager: Manager, mut complete: bool) {
         let (live, shared, notes) = (self.live.clone(), self.shared.clone(), self.notes.clone());
         let mut published = self.builder.builder.borrow().published();
         published.mark_unchanged();
         let drain = tasks.drain();
         let (minimum, limit) = (self.options.minimum_drain(), self.options.drain_time());
         tasks.spawn_local("configuration", async move {
-            let mut complete = true;
             loop {
                 tokio::select! {
                     () = drain.started() => break,
@@ -222,30 +276,26 @@ impl Host {
         });
     }
 
-    fn start_identity(&self, tasks: &Tasks) -> Result<(), String> {
-        let bootstrap = &self.loaded.model;
-        let (Some(wanted), Some(status)) = (&bootstrap.identity, &self.identity) else { return Ok(()) };
-        let options = identity::Options {
-            service: identity::Service {
-                address: wanted.ca_address.to_string(),
-                trust_domain: wanted.trust_domain.to_string(),
-                expected: node::expected_identity(&bootstrap.node, &wanted.trust_domain)?,
-            },
-            token_file: wanted.token_file.as_deref().map(Into::into),
-            state_directory: (&*wanted.state_directory).into(),
-        };
-        let keep = identity::keep(options, self.secrets.clone(), status.clone(), Arc::new(SystemClock));
-        let drain = tasks.drain();
-        tasks.spawn_local("identity", async move {
-            tokio::select! {
-                result = keep => result,
-                () = drain.started() => Ok(()),
-            }
-        });
-        Ok(())
+    fn start_state(&self, tasks: &Tasks, state: State) {
+        if let Some(keeper) = state.keeper {
+            let drain = tasks.drain();
+            tasks.spawn_local("identity", async move {
+                tokio::select! {
+                    result = keeper.keep() => result,
+                    () = drain.started() => Ok(()),
+                }
+            });
+        }
+        if let Some(survival) = state.survival {
+            let (builder, drain) = (self.builder.builder.clone(), tasks.drain());
+            tasks.spawn_local("snapshot", async move {
+                survival.keep(builder, drain).await;
+                Ok(())
+            });
+        }
     }
 
-    fn start_ads(&self, tasks: &Tasks) -> Result<(), String> {
+    fn start_ads(&self, tasks: &Tasks, known: Known) -> Result<(), String> {
         let bootstrap = &self.loaded.model;
         let Some(ads) = &bootstrap.ads else { return Ok(()) };
         let server = Server::new(bootstrap, &ads.cluster, &self.secrets)?;
@@ -254,7 +304,7 @@ impl Host {
         let (channels, connected) = watch::channel(None);
         let observing = observe::run(connected, node.clone(), self.shared.clone());
         tasks.spawn_local("ads", async move {
-            ads::run(server, node, protocol, builder, channels, drain).await;
+            ads::run(server, node, protocol, builder, channels, known, drain).await;
             Ok(())
         });
         let drain = tasks.drain();
@@ -275,6 +325,7 @@ impl Host {
         let readiness = admin::Readiness {
             secrets: self.secrets.clone(),
             identity: self.identity.clone(),
+            sealed: self.sealed.clone(),
             stream,
             listening: listening.clone(),
             builder: self.builder.builder.clone(),

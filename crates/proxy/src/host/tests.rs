@@ -13,17 +13,17 @@ use super::run::serve;
 use super::{Options, bootstrap};
 use crate::tls::testing::{Authority, Leaf};
 
-const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A proxy in this process.
-struct Proxy {
-    admin: SocketAddr,
+pub(super) struct Proxy {
+    pub(super) admin: SocketAddr,
     ended: Option<JoinHandle<Result<(), String>>>,
-    _place: tempfile::TempDir,
+    _place: Option<tempfile::TempDir>,
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -37,8 +37,7 @@ fn start(place: tempfile::TempDir, resources: &str) -> Proxy {
     );
     let file = place.path().join("bootstrap.yaml");
     std::fs::write(&file, text).unwrap();
-    let handle = runtime::thread::spawn("proxy", move || run_file(&file)).unwrap();
-    Proxy { admin, ended: Some(handle), _place: place }
+    Proxy { _place: Some(place), ..Proxy::of_file(file, admin) }
 }
 
 fn run_file(file: &Path) -> Result<(), String> {
@@ -49,21 +48,32 @@ fn run_file(file: &Path) -> Result<(), String> {
 }
 
 impl Proxy {
-    fn wait_ready(mut self) -> Proxy {
+    /// Starts with the bootstrap in `file`, which names the address `admin`.
+    pub(super) fn of_file(file: PathBuf, admin: SocketAddr) -> Proxy {
+        let handle = runtime::thread::spawn("proxy", move || run_file(&file)).unwrap();
+        Proxy { admin, ended: Some(handle), _place: None }
+    }
+
+    pub(super) fn wait_ready(self) -> Proxy {
+        self.wait_until("/ready", "LIVE")
+    }
+
+    /// Waits until an admin page says `wanted`.
+    pub(super) fn wait_until(mut self, page: &str, wanted: &str) -> Proxy {
         let begun = Instant::now();
         loop {
             if self.ended.as_ref().is_some_and(JoinHandle::is_finished) {
                 panic!("the proxy ended: {:?}", self.ended.take().unwrap().join().unwrap());
             }
-            if TcpStream::connect(self.admin).is_ok() && self.get("/ready").contains("LIVE") {
+            if TcpStream::connect(self.admin).is_ok() && self.get(page).contains(wanted) {
                 return self;
             }
-            assert!(begun.elapsed() < LIMIT, "not ready in time");
+            assert!(begun.elapsed() < LIMIT, "{page} does not say {wanted}: {}", self.get(page));
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(super) fn get(&self, path: &str) -> String {
         exchange(self.admin, &format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"))
     }
 
@@ -72,14 +82,14 @@ impl Proxy {
         exchange(self.admin, &format!("POST {path} {head}"))
     }
 
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         assert!(self.post("/quitquitquit").contains("OK"));
         self.ended.take().unwrap().join().unwrap().unwrap();
     }
 }
 
 /// Sends a request and reads until the peer closes.
-fn exchange(address: SocketAddr, request: &str) -> String {
+pub(super) fn exchange(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -89,7 +99,11 @@ fn exchange(address: SocketAddr, request: &str) -> String {
 }
 
 /// An upstream that answers each request with `body`, after `gate` lets it.
-fn upstream(body: &'static str, gate: Option<mpsc::Receiver<()>>, asked: mpsc::Sender<()>) -> SocketAddr {
+pub(super) fn upstream(
+    body: &'static str,
+    gate: Option<mpsc::Receiver<()>>,
+    asked: mpsc::Sender<()>,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     runtime::thread::spawn("upstream", move || {
@@ -121,7 +135,7 @@ const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v
 const DOWNSTREAM_TLS: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 
-fn filters() -> String {
+pub(super) fn filters() -> String {
     format!(
         r#"[{{name: envoy.filters.network.http_connection_manager, typed_config: {{"@type": {HCM}, stat_prefix: test,
             route_config: {{name: r, virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: app}}}}]}}]}},
@@ -139,7 +153,7 @@ fn resources(port: u16, tls: &str, app: SocketAddr) -> String {
     )
 }
 
-fn at(port: u16) -> SocketAddr {
+pub(super) fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 

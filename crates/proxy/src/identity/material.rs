@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use ::tls::error::unix;
 use ::tls::verify::chain_leads_to;
 
+use super::seal::SealKey;
 use crate::tls::{Peer, PeerRules, pem};
 
 /// An identity as it is issued and stored. Has no `Debug` form: it holds a private key.
@@ -96,6 +97,16 @@ impl Material {
             text.push_str("-----END CERTIFICATE-----\n");
         }
         text
+    }
+
+    /// The key that seals what belongs to this identity.
+    ///
+    /// # Errors
+    /// The private key is damaged.
+    pub fn seal_key(&self) -> Result<SealKey, String> {
+        let key =
+            pem::private_key("private key", self.key_pem.as_bytes()).map_err(|error| error.to_string())?;
+        Ok(SealKey::of(key.secret_der()))
     }
 
     /// Checks that key and leaf belong together, that the chain leads to the roots at `now`, and that the leaf is

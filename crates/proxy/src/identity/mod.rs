@@ -5,9 +5,10 @@
 pub mod material;
 pub mod renew;
 pub mod request;
+pub mod seal;
 pub mod store;
 #[cfg(test)]
 mod tests;
 
-pub use renew::{Options, Status, keep};
+pub use renew::{Keeper, Options, Renewal, Status};
 pub use request::Service;

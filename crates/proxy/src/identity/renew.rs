@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ::tls::error::unix;
-use arc_swap::ArcSwapOption;
-use base::Clock;
+use arc_swap::ArcSwap;
+use base::{Clock, Spiffe};
 use runtime::TaskError;
 
 use super::request::{Credential, RequestError, Service, request};
-use super::store::Store;
+use super::store::{Store, StoreError};
 use crate::tls::secrets::{SecretSet, Secrets};
 use crate::tls::{JoinToken, clock_text};
 
@@ -30,83 +30,137 @@ pub struct Options {
     pub state_directory: PathBuf,
 }
 
-/// What the last attempt said, for `/ready` and `/certs`.
+/// What is known about the renewal, for `/ready?verbose`, `/certs`, `/server_info` and metrics.
 #[derive(Debug, Default)]
 pub struct Status {
-    failure: ArcSwapOption<String>,
+    renewal: ArcSwap<Renewal>,
+}
+
+/// State of the renewal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renewal {
+    /// Why the last attempt failed, or the saved identity was not used; `None` when all is well.
+    pub failure: Option<String>,
+    /// Attempts that failed since the last certificate.
+    pub failures: u32,
+    /// Attempts that failed since the start.
+    pub failures_in_total: u64,
+    /// Certificates since the start.
+    pub issued: u64,
+    /// When the next attempt begins.
+    pub next: Option<SystemTime>,
 }
 
 impl Status {
     /// Why there is no identity, or why the last renewal failed; `None` when all is well.
     pub fn failure(&self) -> Option<String> {
-        self.failure.load().as_deref().cloned()
+        self.renewal.load().failure.clone()
     }
 
-    fn set(&self, failure: Option<String>) {
-        self.failure.store(failure.map(Arc::new));
+    /// Everything that is known.
+    pub fn renewal(&self) -> Arc<Renewal> {
+        self.renewal.load_full()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Renewal)) {
+        let mut renewal = Renewal::clone(&self.renewal.load());
+        change(&mut renewal);
+        self.renewal.store(Arc::new(renewal));
     }
 }
 
-/// Keeps the identity in `secrets` current for as long as the process lives.
-///
-/// # Errors
-/// The state directory cannot be used. Everything else is retried.
-pub async fn keep(
+/// Keeps one workload's identity current.
+pub struct Keeper {
     options: Options,
+    store: Arc<Store>,
     secrets: Arc<Secrets>,
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
-) -> Result<(), TaskError> {
-    let store = Store::open(&options.state_directory)?;
-    load(&store, &options, &secrets, &*clock);
-    let mut failures = 0_u32;
-    let mut refused = false;
-    let mut renew_at = secrets.current().map_or(clock.now(), |own| renewal(&own, clock.now()));
-    loop {
-        wait_until(renew_at, &*clock).await;
-        match attempt(&options, &secrets, refused, clock.now()).await {
-            Ok((material, checked)) => {
-                secrets.install(checked.key, material.roots.clone(), clock.now())?;
-                if let Err(error) = store.save(&material) {
-                    tracing::error!("the new identity is in use but could not be saved: {error}");
-                }
-                let until = clock_text(unix(checked.own.not_after));
-                tracing::info!(identity = %checked.spiffe, until, "identity issued");
-                status.set(None);
-                (failures, refused) = (0, false);
-                renew_at = secrets.current().map_or(clock.now(), |own| renewal(&own, clock.now()));
-            }
-            Err(error) => {
-                refused = error.is_refusal() && !refused;
-                let pause = back_off(failures);
-                failures = failures.saturating_add(1);
-                tracing::warn!(
-                    attempt = failures,
-                    retry_in_ms = pause.as_millis() as u64,
-                    "no certificate: {error}"
-                );
-                status.set(Some(error.to_string()));
-                renew_at = clock.now() + pause;
-            }
-        }
-    }
 }
 
-fn load(store: &Store, options: &Options, secrets: &Secrets, clock: &dyn Clock) {
-    let loaded = match store.load() {
-        Ok(None) => return,
-        Ok(Some(material)) => material,
-        Err(error) => return tracing::warn!("the saved identity is not used: {error}"),
-    };
-    let now = clock.now();
-    let installed =
-        loaded.check(secrets.provider(), options.service.expected.as_ref(), now).and_then(|checked| {
-            secrets.install(checked.key, loaded.roots.clone(), now).map_err(|error| error.to_string())?;
-            Ok(checked.spiffe)
-        });
-    match installed {
-        Ok(spiffe) => tracing::info!(identity = %spiffe, "identity loaded from the state directory"),
-        Err(reason) => tracing::warn!("the saved identity is not used: {reason}"),
+impl Keeper {
+    /// Opens the state directory and takes the identity in it into use, when it is still good.
+    ///
+    /// # Errors
+    /// The state directory cannot be used. An identity that cannot be used is logged.
+    pub fn open(
+        options: Options,
+        secrets: Arc<Secrets>,
+        status: Arc<Status>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Keeper, StoreError> {
+        let store = Arc::new(Store::open(&options.state_directory)?);
+        let keeper = Keeper { options, store, secrets, status, clock };
+        match keeper.load() {
+            Ok(None) => {}
+            Ok(Some(spiffe)) => {
+                tracing::info!(identity = %spiffe, "identity loaded from the state directory");
+            }
+            Err(reason) => {
+                tracing::warn!("the saved identity is not used: {reason}");
+                keeper.status.change(|renewal| renewal.failure = Some(reason));
+            }
+        }
+        Ok(keeper)
+    }
+
+    /// The state directory.
+    pub fn store(&self) -> Arc<Store> {
+        self.store.clone()
+    }
+
+    fn load(&self) -> Result<Option<Spiffe>, String> {
+        let Some(loaded) = self.store.load().map_err(|error| error.to_string())? else { return Ok(None) };
+        let now = self.clock.now();
+        let expected = self.options.service.expected.as_ref();
+        let checked = loaded.check(self.secrets.provider(), expected, now)?;
+        let installed = self.secrets.install(checked.key, loaded.roots.clone(), now);
+        installed.map_err(|error| error.to_string())?;
+        Ok(Some(checked.spiffe))
+    }
+
+    /// Asks for certificates for as long as the process lives: at once when there is none, else at half of what is left
+    /// of the current one's life; again and again, ever more seldom, while that fails.
+    ///
+    /// # Errors
+    /// A certificate was issued and cannot be used. Everything else is retried.
+    pub async fn keep(self) -> Result<(), TaskError> {
+        let Keeper { options, store, secrets, status, clock } = self;
+        let mut refused = false;
+        let mut next = secrets.current().map_or(clock.now(), |own| renewal(&own, clock.now()));
+        loop {
+            status.change(|renewal| renewal.next = Some(next));
+            wait_until(next, &*clock).await;
+            match attempt(&options, &secrets, refused, clock.now()).await {
+                Ok((material, checked)) => {
+                    // Saved first: what is sealed with the old key must open with the new one.
+                    if let Err(error) = store.save(&material) {
+                        tracing::error!("the new identity is in use but could not be saved: {error}");
+                    }
+                    secrets.install(checked.key, material.roots, clock.now())?;
+                    let until = clock_text(unix(checked.own.not_after));
+                    tracing::info!(identity = %checked.spiffe, until, "identity issued");
+                    refused = false;
+                    status.change(|renewal| {
+                        (renewal.failure, renewal.failures) = (None, 0);
+                        renewal.issued += 1;
+                    });
+                    next = secrets.current().map_or(clock.now(), |own| renewal(&own, clock.now()));
+                }
+                Err(error) => {
+                    refused = error.is_refusal() && !refused;
+                    let failures = status.renewal().failures.saturating_add(1);
+                    let pause = back_off(failures - 1);
+                    let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                    tracing::warn!(attempt = failures, retry_in_ms, "no certificate: {error}");
+                    status.change(|renewal| {
+                        (renewal.failure, renewal.failures) = (Some(error.to_string()), failures);
+                        renewal.failures_in_total += 1;
+                    });
+                    next = clock.now() + pause;
+                }
+            }
+        }
     }
 }
 

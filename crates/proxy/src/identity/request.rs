@@ -16,8 +16,8 @@ use crate::tls::channel::{channel_on, connect_tls};
 use crate::tls::secrets::{SecretSet, Secrets};
 use crate::tls::{JoinToken, PeerRules, RootPin, ServerVerifier, Trust};
 
-/// Lifetime that is asked for; the server may shorten it.
-const WANTED_LIFETIME_SECONDS: i64 = 24 * 3600;
+/// Lifetime that is asked for unless the bootstrap says another; the server may shorten it.
+const USUAL_LIFETIME_SECONDS: u32 = 24 * 3600;
 
 /// Where and as whom to ask.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Service {
     pub trust_domain: String,
     /// The identity that this workload should get, when the node says so.
     pub expected: Option<Spiffe>,
+    /// Lifetime to ask for, in seconds.
+    pub lifetime_seconds: Option<u32>,
 }
 
 /// What the caller proves its identity with.
@@ -95,7 +97,8 @@ pub async fn request(
         RequestError::Connection(format!("certificate service at {}: {error}", service.address))
     })?;
 
-    let message = IstioCertificateRequest { csr, validity_duration: WANTED_LIFETIME_SECONDS, metadata: None };
+    let validity_duration = i64::from(service.lifetime_seconds.unwrap_or(USUAL_LIFETIME_SECONDS));
+    let message = IstioCertificateRequest { csr, validity_duration, metadata: None };
     let mut call = tonic::Request::new(message);
     call.set_timeout(std::time::Duration::from_secs(15));
     if let Credential::Token(token) = &credential {

@@ -123,7 +123,12 @@ fn service(address: SocketAddr) -> Service {
         address: address.to_string(),
         trust_domain: "cluster.local".to_owned(),
         expected: Some(PAYMENT.parse().unwrap()),
+        lifetime_seconds: None,
     }
+}
+
+fn open(options: Options, secrets: &Arc<Secrets>) -> Keeper {
+    Keeper::open(options, secrets.clone(), Arc::new(Status::default()), Arc::new(SystemClock)).unwrap()
 }
 
 async fn ask(ca: &Arc<Ca>, own: &'static str, token: &str) -> Result<String, String> {
@@ -201,7 +206,7 @@ async fn the_identity_is_renewed_with_itself_and_survives_a_restart_without_a_co
         state_directory: place.path().join("state"),
     };
     let secrets = Secrets::new();
-    let keeping = keep(options.clone(), secrets.clone(), Arc::new(Status::default()), Arc::new(SystemClock));
+    let keeping = open(options.clone(), &secrets).keep();
     tokio::select! {
         result = keeping => panic!("the identity task ended: {:?}", result.map_err(|error| error.to_string())),
         () = async { while secrets.version() < 2 { tokio::time::sleep(Duration::from_millis(10)).await } } => {}
@@ -211,7 +216,7 @@ async fn the_identity_is_renewed_with_itself_and_survives_a_restart_without_a_co
 
     drop(server);
     let secrets = Secrets::new();
-    let keeping = keep(options, secrets.clone(), Arc::new(Status::default()), Arc::new(SystemClock));
+    let keeping = open(options, &secrets).keep();
     tokio::select! {
         _ = keeping => panic!("the identity task ended"),
         () = secrets.ready() => {}

@@ -41,8 +41,11 @@ pub struct Stream {
     pub updates: u64,
     /// Updates with a refused resource.
     pub rejected: u64,
-    /// The server has answered every wildcard once, or said nothing for the fetch timeout.
+    /// The server has answered every wildcard once, or said nothing for the fetch timeout; or a sealed snapshot stands
+    /// in for it.
     pub complete: bool,
+    /// A stream was open at least once.
+    pub was_up: bool,
 }
 
 /// Builds snapshots. Lives on the main thread.
@@ -161,6 +164,39 @@ impl Builder {
         for cluster in resources.flat_map(|all| &all.clusters) {
             self.kept.accepted(&cluster.name, "", any::pack(cluster), true, at);
         }
+        Ok(())
+    }
+
+    /// Takes what a sealed snapshot holds into use, as if a server had just sent it: all of it, or nothing.
+    ///
+    /// # Errors
+    /// The first resource that is refused; what was accepted before stays as it was.
+    pub fn restore(&mut self, resources: &[(&'static str, Vec<Resource>)]) -> Result<(), String> {
+        let before = self.accepted.clone();
+        let each = || resources.iter().flat_map(|(kind, all)| all.iter().map(move |one| (*kind, one)));
+        for (type_url, resource) in each() {
+            if let Err(problem) = self.take(type_url, resource) {
+                self.accepted = before;
+                for (type_url, resource) in each() {
+                    if !self.static_names.contains(&(type_url, resource.name.as_str().into())) {
+                        self.kept.removed(type_url, &resource.name);
+                    }
+                }
+                return Err(format!("{} {problem}", order::short_name(type_url)));
+            }
+        }
+        // What is not in it was not there when it was made: nothing waits for it.
+        let accepted = &mut self.accepted;
+        accepted.clusters_known = true;
+        let mut routes = Names::new();
+        accepted.listeners.values().for_each(|one| references::routes_of_listener(one, &mut routes));
+        routes.retain(|name| !accepted.routes.contains_key(name));
+        accepted.no_routes.append(&mut routes);
+        let assignments = accepted.clusters.values().filter_map(|one| references::assignment_of_cluster(one));
+        let absent = assignments.filter(|name| !accepted.assignments.contains_key(*name));
+        accepted.no_assignments.extend(absent.cloned());
+        self.answered.clone_from(&self.wanted);
+        self.stream.send_modify(|stream| stream.complete = true);
         Ok(())
     }
 
@@ -392,6 +428,7 @@ impl Handler for Builder {
         };
         self.stream.send_modify(|stream| {
             stream.up = up;
+            stream.was_up |= up;
             stream.reason = reason;
         });
     }

@@ -4,9 +4,12 @@
 //! push did not change is shared with the snapshot before.
 
 pub mod builder;
+pub mod fuzzing;
 pub mod kept;
 pub mod notes;
 pub mod references;
+pub mod sealed;
+pub mod sealed_status;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -15,4 +18,5 @@ pub mod warming;
 pub use builder::{Builder, Checks, Stream};
 pub use kept::Kept;
 pub use notes::Notes;
+pub use sealed_status::SealedStatus;
 pub use snapshot::{Live, Named, Snapshot};

@@ -239,3 +239,29 @@ fn a_cluster_that_the_server_does_not_have_is_not_waited_for() {
     let snapshot = next(&accepted, &Snapshot::default(), &mut Waiting::default(), now);
     assert!(snapshot.routes.is_empty(), "the list of clusters has not come yet");
 }
+
+#[test]
+fn a_snapshot_is_restored_whole_and_nothing_waits_for_what_it_does_not_hold() {
+    let live = Live::new();
+    let mut stream = Stream::new(&live);
+    // The cluster takes its endpoints by name, and the snapshot has none.
+    stream.builder.restore(&[(order::CLUSTER, vec![cluster("a", 1), cluster("b", 1)])]).unwrap();
+    stream.builder.publish();
+    assert_eq!(live.load().clusters.len(), 2);
+    assert!(stream.builder.waiting().is_empty() && stream.builder.stream().borrow().complete);
+    let wanted = stream.builder.subscriptions();
+    assert!(wanted.contains(&Subscribe::to(order::ENDPOINT, ["a", "b"])), "{wanted:?}");
+}
+
+#[test]
+fn a_snapshot_with_one_resource_that_is_refused_is_not_used_at_all() {
+    let live = Live::new();
+    let mut stream = Stream::new(&live);
+    let error =
+        stream.builder.restore(&[(order::CLUSTER, vec![cluster("a", 1), cluster("b", -1)])]).unwrap_err();
+    assert!(error.starts_with("cds b: connect_timeout: "), "{error}");
+    stream.builder.publish();
+    assert!(live.load().clusters.is_empty() && !stream.builder.stream().borrow().complete);
+    assert!(stream.builder.kept().of_type(order::CLUSTER).is_empty());
+    assert_eq!(stream.builder.subscriptions().len(), 2, "only the wildcards");
+}

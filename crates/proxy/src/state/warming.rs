@@ -15,7 +15,7 @@ use super::snapshot::{Named, Snapshot};
 pub const WARMING_LIMIT: Duration = Duration::from_secs(15);
 
 /// What was accepted, whether or not it is in use.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Accepted {
     /// Listeners.
     pub listeners: Named<Listener>,

@@ -36,6 +36,15 @@ pub struct SecretSet {
     pub installed: SystemTime,
 }
 
+impl SecretSet {
+    /// SHA-256 of the trust bundle's certificates in their order, in lower-case hex.
+    pub fn bundle(&self) -> String {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        self.root_certificates.iter().for_each(|root| context.update(root));
+        ::tls::peer::hex(context.finish().as_ref())
+    }
+}
+
 /// Holder of the current [`SecretSet`]. Shared by all workers; reading it is one atomic load.
 pub struct Secrets {
     provider: Arc<CryptoProvider>,
@@ -83,6 +92,11 @@ impl Secrets {
     /// Version of the current identity; 0 before the first.
     pub fn version(&self) -> u64 {
         self.current.load().as_ref().map_or(0, |set| set.version)
+    }
+
+    /// Told of every new identity.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 
     /// Waits until there is an identity.

@@ -8,6 +8,7 @@ use protos::envoy::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use runtime::DrainWatch;
+use std::collections::BTreeMap;
 use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,12 +32,20 @@ pub struct Config {
     pub limits: Limits,
     /// How long it waits between attempts.
     pub backoff: Backoff,
+    /// Versions of what is in use already, by type and name: see [`Client::resume`].
+    pub known: Vec<(String, BTreeMap<String, String>)>,
 }
 
 impl Config {
     /// A delta client with the usual limits.
     pub fn new(node: Node) -> Self {
-        Config { node, dialect: Dialect::Delta, limits: Limits::default(), backoff: Backoff::default() }
+        Config {
+            node,
+            dialect: Dialect::Delta,
+            limits: Limits::default(),
+            backoff: Backoff::default(),
+            known: Vec::new(),
+        }
     }
 }
 
@@ -103,15 +112,25 @@ pub async fn run<C, F, T, H>(
     <T::ResponseBody as Body>::Error: Into<StdError> + Send,
     H: Handler + ?Sized,
 {
-    let Config { node, dialect, limits, mut backoff } = config;
+    let Config { node, dialect, limits, mut backoff, known } = config;
     let mut driver = Driver { client: Client::new(dialect, node, limits), handler };
+    for (type_url, versions) in known {
+        driver.client.resume(&type_url, versions);
+    }
     loop {
+        let mut lasted = false;
         let ended = match driver.open(connect(), dialect, limits, &mut commands, &drain).await {
-            Ok((requests, responses)) => driver.talk(requests, responses, &mut commands, &drain).await,
+            Ok((requests, responses)) => {
+                let opened = Instant::now();
+                let ended = driver.talk(requests, responses, &mut commands, &drain).await;
+                // A server with nothing new says nothing, so that a stream that lasted counts as well.
+                lasted = opened.elapsed() >= backoff.limit();
+                ended
+            }
             Err(ended) => ended,
         };
         let Ended::Broken { reason, useful } = ended else { return };
-        if useful {
+        if useful || lasted {
             backoff.reset();
         }
         let retry_in = backoff.wait();

@@ -111,11 +111,20 @@ impl Client {
         Client { dialect, node, limits, types: BTreeMap::new(), introduced: false }
     }
 
+    /// Goes on from what was accepted by an earlier client with the same name: versions by resource name. The first
+    /// request of the type tells them (`initial_resource_versions`), so that the server sends only what changed. To be
+    /// called before the type is subscribed to.
+    pub fn resume(&mut self, type_url: &str, known: BTreeMap<String, String>) {
+        self.types.entry(order::key(type_url)).or_default().known = known;
+    }
+
     /// Changes what is wanted.
     pub fn subscribe(&mut self, change: Subscribe, now: Instant) {
         let state = self.types.entry(order::key(&change.type_url)).or_default();
         for name in change.add {
-            if state.wanted.insert(name.clone()) && !state.known.contains_key(&name) {
+            // A server that knows that nothing changed says nothing, which is no reason to wait for it.
+            let answered = state.known.contains_key(&name) || (name == WILDCARD && !state.known.is_empty());
+            if state.wanted.insert(name.clone()) && !answered {
                 state.waiting.insert(name, now + self.limits.initial_fetch);
             }
         }

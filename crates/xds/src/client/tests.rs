@@ -187,6 +187,43 @@ fn a_reconnect_brings_only_what_changed() {
     assert_eq!(pair.settle(), ["cds +b=2 -c", "eds +a=2 +b=1"]);
 }
 
+/// Another process that takes up what the first one had.
+fn restarted(pair: &mut Pair, types: &[&str]) {
+    let mut second = client(pair.dialect);
+    for type_url in types {
+        second.resume(type_url, pair.client.known(type_url).cloned().unwrap_or_default());
+    }
+    pair.client = second;
+    pair.reconnect();
+}
+
+#[test]
+fn a_new_process_that_resumes_is_sent_nothing_that_did_not_change() {
+    let mut pair = Pair::new(Dialect::Delta);
+    pair.change(CLUSTER, &["a=1", "b=1"]);
+    pair.change(ENDPOINT, &["a=1", "b=1"]);
+    pair.want(CLUSTER, &["*"]);
+    assert_eq!(pair.settle().len(), 2);
+
+    restarted(&mut pair, &[CLUSTER, ENDPOINT]);
+    pair.want(CLUSTER, &["*"]);
+    pair.want(ENDPOINT, &["a", "b"]);
+    let lines = pair.settle();
+    assert!(lines.iter().all(|line| !line.contains('+') && !line.contains('-')), "{lines:?}");
+    assert_eq!(pair.client.deadline(), None, "it waits for an answer that a server need not give");
+
+    pair.change(CLUSTER, &["a=2", "b"]);
+    restarted(&mut pair, &[CLUSTER, ENDPOINT]);
+    pair.want(CLUSTER, &["*"]);
+    pair.want(ENDPOINT, &["a", "b"]);
+    assert_eq!(pair.settle(), ["cds +a=2 -b", "eds +a=1"], "a changed cluster warms with its endpoints");
+
+    // The negative twin: a process that knows nothing is sent everything.
+    restarted(&mut pair, &[]);
+    pair.want(CLUSTER, &["*"]);
+    assert_eq!(pair.settle(), ["cds +a=2", "eds +a=1"]);
+}
+
 #[test]
 fn state_of_the_world_reconnects_tell_what_differs_although_all_is_sent() {
     let mut pair = Pair::new(Dialect::StateOfTheWorld);
