@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod mutate;
+mod relay;
 mod soak;
 mod tidy;
 
@@ -22,6 +24,11 @@ enum Chore {
     Tidy,
     /// Takes one rule out at a time, in a copy of the tree, and tells which faults the tests do not find
     Mutate(mutate::Options),
+    /// Measures the proxy beside its peers, and writes docs/performance.md
+    Bench(bench::Options),
+    /// Copies bytes from one port to another: the floor of the bench
+    #[command(hide = true)]
+    Relay(relay::Options),
     /// Runs the chaos tests in their long form on release binaries, and writes docs/soak.md
     Soak(soak::Options),
 }
@@ -36,6 +43,12 @@ fn main() -> ExitCode {
             };
             ended("mutate", run().map(|()| true))
         }
+        Chore::Bench(options) => {
+            let run =
+                || -> Result<bool, Box<dyn std::error::Error>> { Ok(bench::run(&options, &tidy::root()?)?) };
+            ended("bench", run())
+        }
+        Chore::Relay(options) => ended("relay", relay::run(&options)),
         Chore::Soak(options) => {
             let run = || -> Result<bool, Box<dyn std::error::Error>> {
                 let root = tidy::root()?;
