@@ -31,6 +31,8 @@ pub struct Sidecar {
     pub token_file: PathBuf,
     /// Folder for key and certificate, 0700.
     pub state_directory: PathBuf,
+    /// How long its certificates shall live; the control plane's usual time unless given.
+    pub lifetime_seconds: Option<u32>,
 }
 
 /// Istio's port of the proxy's admin page.
@@ -62,6 +64,19 @@ impl Sidecar {
         })
     }
 
+    fn identity(&self) -> Value {
+        let mut identity = json!({
+            "ca_address": self.control.to_string(),
+            "token_file": self.token_file,
+            "state_directory": self.state_directory,
+            "trust_domain": self.trust_domain,
+        });
+        if let Some(seconds) = self.lifetime_seconds {
+            identity["lifetime_seconds"] = seconds.into();
+        }
+        identity
+    }
+
     fn metadata(&self) -> Value {
         json!({
             "NAMESPACE": self.namespace,
@@ -74,12 +89,7 @@ impl Sidecar {
             "MESH_ID": self.trust_domain,
             "TULLE_APP_ADDRESS": self.app_address.to_string(),
             "TULLE_BIND_VIPS": self.bind_vips.to_string(),
-            "TULLE_IDENTITY": {
-                "ca_address": self.control.to_string(),
-                "token_file": self.token_file,
-                "state_directory": self.state_directory,
-                "trust_domain": self.trust_domain,
-            },
+            "TULLE_IDENTITY": self.identity(),
         })
     }
 
@@ -144,6 +154,7 @@ mod tests {
             control: SocketAddr::from(([127, 0, 0, 1], 15012)),
             token_file: "token".into(),
             state_directory: "state".into(),
+            lifetime_seconds: None,
         };
         let text = sidecar.bootstrap().to_string();
         let bootstrap: Bootstrap = protos::json::Pool::load().unwrap().from_json(&text).unwrap();

@@ -62,6 +62,8 @@ pub struct Mesh {
     pub processes: BTreeMap<String, Process>,
     /// Further words for `tulle echo`.
     pub echo_words: Vec<String>,
+    /// How long the sidecars' certificates live.
+    pub lifetime_seconds: Option<u32>,
     instances: Vec<Instance>,
     block: u8,
     control: SocketAddr,
@@ -77,6 +79,7 @@ impl Mesh {
         let mut mesh = Mesh {
             processes: BTreeMap::new(),
             echo_words: Vec::new(),
+            lifetime_seconds: None,
             instances: all,
             block,
             control: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -204,6 +207,7 @@ impl Mesh {
             control: self.control,
             token_file: folder.join("token"),
             state_directory: folder.join("state"),
+            lifetime_seconds: self.lifetime_seconds,
         };
         std::fs::write(&file, sidecar.bootstrap().to_string()).unwrap();
         file

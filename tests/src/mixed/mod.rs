@@ -180,6 +180,7 @@ impl Mesh {
             control: self.control,
             token_file: folder.join("token"),
             state_directory: folder.join("state"),
+            lifetime_seconds: None,
         }
     }
 
