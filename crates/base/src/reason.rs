@@ -43,6 +43,10 @@ pub enum Reason {
     UpstreamTls,
     /// The upstream closed or reset the connection before it answered.
     UpstreamReset,
+    /// The upstream reset the request's stream.
+    UpstreamResetStream,
+    /// The upstream refused the request's stream and did nothing (HTTP/2).
+    UpstreamRefusedStream,
     /// The upstream's answer broke HTTP.
     UpstreamProtocol,
     /// The upstream took longer than the route's timeout.
@@ -84,6 +88,8 @@ impl Reason {
             Reason::ConnectFailed => "connect-failed",
             Reason::UpstreamTls => "upstream-tls",
             Reason::UpstreamReset => "upstream-reset",
+            Reason::UpstreamResetStream => "upstream-reset-stream",
+            Reason::UpstreamRefusedStream => "upstream-refused-stream",
             Reason::UpstreamProtocol => "upstream-protocol",
             Reason::Timeout => "timeout",
             Reason::PolicyDenied => "policy-denied",
@@ -101,6 +107,7 @@ impl Reason {
             Reason::NoHealthyUpstream => "UH",
             Reason::ConnectFailed | Reason::UpstreamTls => "UF",
             Reason::UpstreamReset => "UC",
+            Reason::UpstreamResetStream | Reason::UpstreamRefusedStream => "UR",
             Reason::UpstreamProtocol => "UPE",
             Reason::Timeout => "UT",
             Reason::DownstreamReset => "DC",
@@ -162,6 +169,8 @@ impl Reason {
             | Reason::ConnectFailed
             | Reason::UpstreamTls
             | Reason::UpstreamReset
+            | Reason::UpstreamResetStream
+            | Reason::UpstreamRefusedStream
             | Reason::UpstreamProtocol
             | Reason::Timeout => Blame::Upstream,
         }

@@ -143,6 +143,7 @@ pub const ACTING: [(&str, &[&str]); 15] = [
             "append_x_forwarded_host",
             "timeout",
             "idle_timeout",
+            "priority",
         ],
     ),
     ("RedirectAction, DirectResponseAction", &["all but path_rewrite, body_format and bodies from files"]),
@@ -157,8 +158,10 @@ pub const ACTING: [(&str, &[&str]); 15] = [
             "connect_timeout",
             "transport_socket",
             "transport_socket_matches",
-            "HttpProtocolOptions (HTTP/1, idle_timeout, max_connection_duration, \
-             max_requests_per_connection, max_headers_count, max_response_headers_kb)",
+            "HttpProtocolOptions (HTTP/1, HTTP/2, as the downstream, by ALPN; idle_timeout, max_connection_duration, \
+             max_requests_per_connection, max_headers_count, max_response_headers_kb; max_concurrent_streams, \
+             windows, hpack_table_size, connection_keepalive)",
+            "circuit_breakers (thresholds, per_host_thresholds.max_connections)",
             "upstream_connection_options.tcp_keepalive",
             "metadata.istio",
         ],

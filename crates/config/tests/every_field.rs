@@ -16,7 +16,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 
 /// Fields, by the end of their path, whose every value means the same here, with the reason.
-const SAME: [(&str, &str); 7] = [
+const SAME: [(&str, &str); 8] = [
+    ("thresholds.priority", "an entry without limits says the defaults, which are those of both priorities"),
     (".set_node_on_first_message_only", "the node is always sent in the first message only"),
     (".filters.name", "a label: the type URL decides"),
     (".listener_filters.name", "a label: the type URL decides"),
@@ -29,13 +30,10 @@ const SAME: [(&str, &str); 7] = [
     ),
 ];
 /// Fields that are answered by a refusal of another field, with the reason.
-const ELSEWHERE: [(&str, &str); 2] = [
-    (
-        "RouteConfiguration.max_direct_response_body_size_bytes",
-        "a bound: the body that is too long is refused",
-    ),
-    (".static_resources.clusters.name", "what only the xDS server's cluster may have is refused for another"),
-];
+const ELSEWHERE: [(&str, &str); 1] = [(
+    "RouteConfiguration.max_direct_response_body_size_bytes",
+    "a bound: the body that is too long is refused",
+)];
 /// Values of enumerations that say what another one, or nothing, says as well.
 const SYNONYMS: [(&str, &str); 8] = [
     ("transport_api_version", "AUTO"),

@@ -2,7 +2,10 @@
 
 use std::future::Future;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::thread::{Builder, JoinHandle};
+
+use futures_util::FutureExt;
 
 /// Starts a named thread.
 ///
@@ -39,6 +42,16 @@ where
     T: Send + 'static,
 {
     spawn(name, move || block_on_local(start()))
+}
+
+/// Starts a future on the current thread's `LocalSet` for which nobody waits, not even a drain: for what serves others and
+/// ends when they let go of it. A panic is logged and ends it alone.
+pub fn background<F: Future<Output = ()> + 'static>(name: &'static str, future: F) {
+    drop(tokio::task::spawn_local(async move {
+        if AssertUnwindSafe(future).catch_unwind().await.is_err() {
+            tracing::error!(job = name, "panicked");
+        }
+    }));
 }
 
 #[cfg(test)]

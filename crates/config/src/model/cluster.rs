@@ -1,6 +1,6 @@
 //! A group of upstream hosts and how to talk to them.
 
-use super::{LoadAssignment, UpstreamTls, Value};
+use super::{CircuitBreakers, Http2ClientOptions, LoadAssignment, UpstreamTls, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub struct Cluster {
     pub transport_socket_matches: Vec<TransportSocketMatch>,
     /// HTTP rules.
     pub http: UpstreamHttpOptions,
+    /// Limits of connections and requests.
+    pub circuit_breakers: CircuitBreakers,
     /// TCP keepalive on upstream connections; `None` leaves it off.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `metadata.filter_metadata`: `istio` holds the services that the labels of metrics are taken from.
@@ -114,6 +116,8 @@ pub struct UpstreamHttpOptions {
     pub enable_trailers: bool,
     /// Header names are written with the case that they came with (HTTP/1).
     pub preserve_header_case: bool,
+    /// Rules of HTTP/2, where that is spoken.
+    pub http2: Http2ClientOptions,
 }
 
 /// Which HTTP is spoken to a cluster.

@@ -6,12 +6,14 @@
 pub mod access_log;
 pub mod address;
 pub mod bootstrap;
+pub mod circuit_breakers;
 pub mod cluster;
 pub mod domain_index;
 pub mod endpoint;
 pub mod filter;
 pub mod format;
 pub mod header_operation;
+pub mod http2_client;
 pub mod http_connection_manager;
 pub mod listener;
 pub mod matcher;
@@ -25,6 +27,7 @@ pub mod value;
 pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink};
 pub use address::Address;
 pub use bootstrap::{Admin, AdsConfig, AdsProtocol, Bootstrap, Identity, Node};
+pub use circuit_breakers::{CircuitBreakers, Priority, RetryBudget, Thresholds};
 pub use cluster::{
     Cluster, Discovery, HttpProtocol, LbPolicy, TcpKeepalive, TransportSocket, TransportSocketMatch,
     UpstreamHttpOptions,
@@ -38,6 +41,7 @@ pub use http_connection_manager::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores, Http1Options,
     HttpConnectionManager, RouteSource, ServerHeader, StripPort, Upgrade,
 };
+pub use http2_client::{Http2ClientOptions, Http2Keepalive};
 pub use listener::{
     Direction, FilterChain, FilterChainMatch, Listener, ListenerFilter, NetworkFilter, SourceType,
     TlsInspector,

@@ -1,6 +1,6 @@
 //! Routes: from host and request to an action.
 
-use super::{DomainIndex, HeaderMatcher, HeaderOperations, QueryMatcher, Regex, Upgrade};
+use super::{DomainIndex, HeaderMatcher, HeaderOperations, Priority, QueryMatcher, Regex, Upgrade};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,6 +123,8 @@ pub struct Forward {
     pub idle_timeout: Option<Option<Duration>>,
     /// Upgrades that override the connection manager's.
     pub upgrades: Vec<Upgrade>,
+    /// Which limits of the cluster a request counts against.
+    pub priority: Priority,
 }
 
 /// Which cluster a request goes to.

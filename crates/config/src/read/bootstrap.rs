@@ -57,11 +57,9 @@ pub fn read_bootstrap(cx: &mut Context, message: &pb::Bootstrap) -> Result<Boots
         static_resources.as_ref().unwrap_or(&absent);
     let (listeners, clusters) = cx.field("static_resources", |cx| {
         refuse!(cx, "static secrets are not supported: write files or inline certificates"; secrets);
-        let xds = |name: &str| ads.as_ref().is_some_and(|ads| *ads.cluster == *name);
         let listeners = cx.list("listeners", listeners, LIMIT, read_static_listener)?;
-        let clusters = cx.list("clusters", clusters, LIMIT, |cx, item| {
-            read_cluster(cx, item, xds(&item.name)).map(Arc::new)
-        })?;
+        let clusters =
+            cx.list("clusters", clusters, LIMIT, |cx, item| read_cluster(cx, item).map(Arc::new))?;
         Ok((listeners, clusters))
     })?;
     check_ads(cx, ads.as_ref(), &clusters)?;

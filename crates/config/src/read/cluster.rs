@@ -1,5 +1,6 @@
 //! `envoy.config.cluster.v3.Cluster`.
 
+use super::circuit_breakers::read_circuit_breakers;
 use super::cluster_balancing::{read_common_lb, read_lb_policy};
 use super::cluster_discovery::read_discovery;
 use super::metadata::read_metadata;
@@ -8,7 +9,7 @@ use super::transport_socket::read_upstream_socket;
 use super::upstream_http::{Deprecated, read_upstream_http};
 use super::value::read_struct;
 use crate::context::{Context, Result, answers, number, refuse, report};
-use crate::model::{Cluster, TcpKeepalive, TransportSocketMatch, Value};
+use crate::model::{Cluster, HttpProtocol, TcpKeepalive, TransportSocket, TransportSocketMatch, Value};
 use protos::envoy::envoy::config::cluster::v3 as pb;
 use protos::envoy::envoy::config::core::v3 as core;
 use std::time::Duration;
@@ -16,15 +17,15 @@ use std::time::Duration;
 /// Envoy's default of `connect_timeout`.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Reads a cluster. `xds`: it is the xDS server's own, which may speak HTTP/2.
-pub fn read_cluster(cx: &mut Context, message: &pb::Cluster, xds: bool) -> Result<Cluster> {
+/// Reads a cluster.
+pub fn read_cluster(cx: &mut Context, message: &pb::Cluster) -> Result<Cluster> {
     answers! { cx, message => pb::Cluster {
         act {
             transport_socket_matches, name, eds_cluster_config, connect_timeout, lb_policy, load_assignment,
             max_requests_per_connection, upstream_http_protocol_options, common_http_protocol_options,
             http_protocol_options, http2_protocol_options, typed_extension_protocol_options,
             dns_refresh_rate, common_lb_config, transport_socket, metadata, upstream_connection_options,
-            cluster_discovery_type, lb_config,
+            cluster_discovery_type, lb_config, circuit_breakers,
         }
         refuse "is not supported: use transport_socket_matches" { transport_socket_matcher }
         refuse "the system's resolver is the only one" {
@@ -35,7 +36,6 @@ pub fn read_cluster(cx: &mut Context, message: &pb::Cluster, xds: bool) -> Resul
         refuse "upstream extensions are not supported" { filters, upstream_config }
         refuse "is not supported: use lb_policy" { load_balancing_policy }
         refuse "connections are shared between clients" { connection_pool_per_downstream_connection }
-        report "circuit breaking does not act yet" { circuit_breakers }
         report "ejection does not act yet" { outlier_detection }
         report "health is what the control plane says" {
             health_checks, close_connections_on_host_health_failure, ignore_health_on_host_removal,
@@ -63,7 +63,7 @@ pub fn read_cluster(cx: &mut Context, message: &pb::Cluster, xds: bool) -> Resul
         http1: http_protocol_options,
         http2: http2_protocol_options,
     };
-    let mut http = read_upstream_http(cx, typed_extension_protocol_options, &old, xds)?;
+    let mut http = read_upstream_http(cx, typed_extension_protocol_options, &old)?;
     if let Some(count) = number(max_requests_per_connection).filter(|count| *count > 0) {
         http.max_requests_per_connection.get_or_insert(count);
     }
@@ -73,18 +73,24 @@ pub fn read_cluster(cx: &mut Context, message: &pb::Cluster, xds: bool) -> Resul
     }
     let discovery =
         read_discovery(cx, cluster_discovery_type, eds_cluster_config, load_assignment, dns_refresh_rate)?;
+    let transport_socket = read_upstream_socket(cx, transport_socket)?;
+    let matches = cx.list("transport_socket_matches", transport_socket_matches, 64, read_match)?;
+    let plain = |socket: &TransportSocket| matches!(socket, TransportSocket::RawBuffer);
+    if http.protocol == HttpProtocol::Auto
+        && (plain(&transport_socket) || matches.iter().any(|one| plain(&one.socket)))
+    {
+        return Err(cx.refused(
+            "auto_config chooses by ALPN, and a transport socket is not TLS: use explicit_http_config",
+        ));
+    }
     Ok(Cluster {
         name: required_name(cx, "name", name)?,
+        circuit_breakers: read_circuit_breakers(cx, circuit_breakers)?,
         discovery,
         lb_policy: read_lb_policy(cx, *lb_policy, lb_config)?,
         connect_timeout,
-        transport_socket: read_upstream_socket(cx, transport_socket)?,
-        transport_socket_matches: cx.list(
-            "transport_socket_matches",
-            transport_socket_matches,
-            64,
-            read_match,
-        )?,
+        transport_socket,
+        transport_socket_matches: matches,
         http,
         tcp_keepalive: read_connection_options(cx, upstream_connection_options)?,
         metadata: read_metadata(cx, metadata, &["istio", "tulle"])?,
@@ -146,7 +152,7 @@ fn read_connection_options(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::{Discovery, LbPolicy, TransportSocket};
+    use crate::model::{Discovery, LbPolicy};
     use protos::envoy::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
     use protos::envoy::google::protobuf::{Struct, Value as PbValue, value::Kind};
 
@@ -169,7 +175,7 @@ pub(crate) mod tests {
     fn read(change: impl FnOnce(&mut pb::Cluster)) -> Result<crate::Read<Cluster>> {
         let mut message = eds("outbound|8080|stable|payment");
         change(&mut message);
-        Context::read(|cx| read_cluster(cx, &message, false))
+        Context::read(|cx| read_cluster(cx, &message))
     }
 
     fn tls_match() -> pb::cluster::TransportSocketMatch {
@@ -200,13 +206,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn reports_breakers_and_ejection() {
+    fn reports_ejection() {
         let read = read(|message| {
-            message.circuit_breakers = Some(Default::default());
             message.outlier_detection = Some(Default::default());
         });
         let paths: Vec<_> = read.unwrap().notes.into_iter().map(|note| note.path).collect();
-        assert_eq!(paths, ["circuit_breakers", "outlier_detection"]);
+        assert_eq!(paths, ["outlier_detection"]);
     }
 
     #[test]
@@ -225,11 +230,29 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_the_xds_cluster_speaks_http2() {
-        let mut message = eds("xds-grpc");
-        message.http2_protocol_options = Some(Default::default());
-        let read = |xds| Context::read(|cx| read_cluster(cx, &message, xds));
-        assert_eq!(read(false).unwrap_err().path, "http2_protocol_options");
-        assert_eq!(read(true).unwrap().value.http.protocol, crate::model::HttpProtocol::Http2);
+    fn the_protocol_is_written_or_negotiated_by_tls() {
+        use http::http_protocol_options::{
+            AutoHttpConfig, UpstreamProtocolOptions as Options, UseDownstreamHttpConfig,
+        };
+        use protos::envoy::envoy::extensions::upstreams::http::v3 as http;
+        let http2 = read(|message| message.http2_protocol_options = Some(Default::default()));
+        assert_eq!(http2.unwrap().value.http.protocol, HttpProtocol::Http2);
+        let with = |options: Options, tls: bool| {
+            read(|message| {
+                let options = http::HttpProtocolOptions {
+                    upstream_protocol_options: Some(options),
+                    ..Default::default()
+                };
+                let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned();
+                message.typed_extension_protocol_options.insert(key, protos::any::pack(&options));
+                message.transport_socket = tls_match().transport_socket.filter(|_| tls);
+            })
+            .map(|read| read.value.http.protocol)
+        };
+        let downstream = Options::UseDownstreamProtocolConfig(UseDownstreamHttpConfig::default());
+        assert_eq!(with(downstream, false).unwrap(), HttpProtocol::Downstream);
+        let auto = || Options::AutoConfig(AutoHttpConfig::default());
+        assert_eq!(with(auto(), true).unwrap(), HttpProtocol::Auto);
+        assert!(with(auto(), false).unwrap_err().reason.contains("ALPN"));
     }
 }

@@ -8,6 +8,7 @@ mod access_log;
 mod address;
 mod ads;
 mod bootstrap;
+mod circuit_breakers;
 mod cluster;
 mod cluster_balancing;
 mod cluster_discovery;
@@ -19,6 +20,7 @@ mod filter_config;
 mod format;
 mod header_matcher;
 mod header_operation;
+mod http2_client;
 mod http_connection_manager;
 mod http_filter;
 mod http_options;
@@ -76,7 +78,7 @@ pub fn read_route_configuration(
 /// # Errors
 /// The first field that cannot be done as written.
 pub fn read_cluster(message: &pb_cluster::Cluster) -> Result<Read<model::Cluster>, Refused> {
-    Context::read(|cx| cluster::read_cluster(cx, message, false))
+    Context::read(|cx| cluster::read_cluster(cx, message))
 }
 
 /// Reads the endpoints of a cluster (EDS). Every address must be an IP.

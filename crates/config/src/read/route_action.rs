@@ -1,5 +1,6 @@
 //! `envoy.config.route.v3.RouteAction`: where a request is sent, and how it is changed before.
 
+use super::circuit_breakers::read_priority;
 use super::name::{header_name, required_name};
 use super::string_matcher::read_substitution;
 use super::weighted_cluster::read_weighted_clusters;
@@ -50,7 +51,6 @@ pub fn read_route_action(cx: &mut Context, message: &pb::RouteAction) -> Result<
     refuse!(cx, "is not supported: use prefix_rewrite or regex_rewrite"; path_rewrite_policy, path_rewrite);
     report!(cx, "explicit retries do not act yet"; retry_policy, retry_policy_typed_config, hedge_policy);
     report!(cx, "no policy of a cluster uses a hash yet"; hash_policy);
-    report!(cx, "circuit breaking does not act yet"; priority);
     report!(cx, "requests are not mirrored yet"; request_mirror_policies);
     report!(cx, "redirects are left to the client";
         internal_redirect_policy, internal_redirect_action, max_internal_redirects);
@@ -81,6 +81,7 @@ pub fn read_route_action(cx: &mut Context, message: &pb::RouteAction) -> Result<
             .duration("idle_timeout", idle_timeout)?
             .map(|limit| Some(limit).filter(|limit| !limit.is_zero())),
         upgrades: read_upgrades(cx, upgrade_configs)?,
+        priority: read_priority(cx, "priority", *priority)?,
     })
 }
 

@@ -1,8 +1,9 @@
 //! `HttpProtocolOptions` of a cluster, and the deprecated fields of the cluster that say the same.
 
-use super::http_options::{read_common_options, read_http1_options, report_http2_options};
+use super::http_options::{read_common_options, read_http1_options};
+use super::http2_client::read_http2_client;
 use crate::context::{Context, Result, refuse, report};
-use crate::model::{HttpProtocol, UpstreamHttpOptions};
+use crate::model::{Http2ClientOptions, HttpProtocol, UpstreamHttpOptions};
 use protos::Any;
 use protos::any::type_url;
 use protos::envoy::envoy::config::core::v3 as core;
@@ -24,12 +25,11 @@ pub struct Deprecated<'a> {
     pub http2: &'a Option<core::Http2ProtocolOptions>,
 }
 
-/// Reads how a cluster speaks HTTP. `http2`: whether HTTP/2 may be asked for (the xDS server's own cluster).
+/// Reads how a cluster speaks HTTP.
 pub fn read_upstream_http(
     cx: &mut Context,
     options: &HashMap<String, Any>,
     old: &Deprecated<'_>,
-    http2: bool,
 ) -> Result<UpstreamHttpOptions> {
     let sorted: BTreeMap<_, _> = options.iter().collect();
     let mut read = None;
@@ -39,7 +39,7 @@ pub fn read_upstream_http(
                 return Err(cx.refused(format!("protocol options {} are not supported", any.type_url)));
             }
             let message: pb::HttpProtocolOptions = cx.open(any)?;
-            read = Some(read_options(cx, &message, http2)?);
+            read = Some(read_options(cx, &message)?);
             Ok(())
         })?;
     }
@@ -54,21 +54,14 @@ pub fn read_upstream_http(
         }
         None => {
             read_upstream(cx, old.upstream)?;
-            report_http2_options(cx, "http2_protocol_options", old.http2);
-            let protocol = match old.http2 {
-                Some(_) => read_http2(cx, "http2_protocol_options", http2)?,
-                None => HttpProtocol::Http1,
-            };
-            build(cx, old.common, "http_protocol_options", old.http1.as_ref(), protocol)
+            let http2 = read_http2_client(cx, "http2_protocol_options", old.http2)?;
+            let protocol = if old.http2.is_some() { HttpProtocol::Http2 } else { HttpProtocol::Http1 };
+            build(cx, old.common, old.http1.as_ref(), http2, protocol)
         }
     }
 }
 
-fn read_options(
-    cx: &mut Context,
-    message: &pb::HttpProtocolOptions,
-    http2: bool,
-) -> Result<UpstreamHttpOptions> {
+fn read_options(cx: &mut Context, message: &pb::HttpProtocolOptions) -> Result<UpstreamHttpOptions> {
     use pb::http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig};
     let pb::HttpProtocolOptions {
         common_http_protocol_options,
@@ -91,17 +84,13 @@ fn read_options(
         Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) => {
             let pb::http_protocol_options::ExplicitHttpConfig { protocol_config } = config;
             cx.field("explicit_http_config", |cx| match protocol_config {
-                Some(ProtocolConfig::HttpProtocolOptions(http1)) => build(
-                    cx,
-                    common_http_protocol_options,
-                    "http_protocol_options",
-                    Some(http1),
-                    HttpProtocol::Http1,
-                ),
+                Some(ProtocolConfig::HttpProtocolOptions(http1)) => {
+                    let http2 = Http2ClientOptions::default();
+                    build(cx, common_http_protocol_options, Some(http1), http2, HttpProtocol::Http1)
+                }
                 Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
-                    report_http2_options(cx, "http2_protocol_options", &Some(options.clone()));
-                    let protocol = read_http2(cx, "http2_protocol_options", http2)?;
-                    build(cx, common_http_protocol_options, "http_protocol_options", None, protocol)
+                    let http2 = read_http2_client(cx, "http2_protocol_options", &Some(options.clone()))?;
+                    build(cx, common_http_protocol_options, None, http2, HttpProtocol::Http2)
                 }
                 Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
                     Err(cx.refused_field("http3_protocol_options", "HTTP/3 is not supported"))
@@ -117,23 +106,27 @@ fn read_options(
             } = config;
             cx.field("use_downstream_protocol_config", |cx| {
                 refuse!(cx, "HTTP/3 is not supported"; http3_protocol_options);
-                report_http2_options(cx, "http2_protocol_options", http2_protocol_options);
+                let http2 = read_http2_client(cx, "http2_protocol_options", http2_protocol_options)?;
                 let http1 = http_protocol_options.as_ref();
-                // HTTP/1 is the only downstream protocol so far.
-                build(cx, common_http_protocol_options, "http_protocol_options", http1, HttpProtocol::Http1)
+                build(cx, common_http_protocol_options, http1, http2, HttpProtocol::Downstream)
             })
         }
-        Some(UpstreamProtocolOptions::AutoConfig(_)) => Err(cx
-            .refused_field("auto_config", "the protocol cannot be negotiated yet: use explicit_http_config")),
+        Some(UpstreamProtocolOptions::AutoConfig(config)) => {
+            let pb::http_protocol_options::AutoHttpConfig {
+                http_protocol_options,
+                http2_protocol_options,
+                http3_protocol_options,
+                alternate_protocols_cache_options,
+            } = config;
+            cx.field("auto_config", |cx| {
+                refuse!(cx, "HTTP/3 is not supported"; http3_protocol_options, alternate_protocols_cache_options);
+                let http2 = read_http2_client(cx, "http2_protocol_options", http2_protocol_options)?;
+                let http1 = http_protocol_options.as_ref();
+                build(cx, common_http_protocol_options, http1, http2, HttpProtocol::Auto)
+            })
+        }
         None => Err(cx.refused_field("upstream_protocol_options", "is missing")),
     }
-}
-
-fn read_http2(cx: &mut Context, field: &str, allowed: bool) -> Result<HttpProtocol> {
-    if allowed {
-        return Ok(HttpProtocol::Http2);
-    }
-    Err(cx.refused_field(field, "HTTP/2 to upstreams is not supported yet: use http_protocol_options"))
 }
 
 fn read_upstream(cx: &mut Context, message: &Option<core::UpstreamHttpProtocolOptions>) -> Result<()> {
@@ -150,12 +143,12 @@ fn read_upstream(cx: &mut Context, message: &Option<core::UpstreamHttpProtocolOp
 fn build(
     cx: &mut Context,
     common: &Option<core::HttpProtocolOptions>,
-    field: &str,
     http1: Option<&core::Http1ProtocolOptions>,
+    http2: Http2ClientOptions,
     protocol: HttpProtocol,
 ) -> Result<UpstreamHttpOptions> {
     let common = read_common_options(cx, common, true)?;
-    let http1 = read_http1_options(cx, field, http1, true)?;
+    let http1 = read_http1_options(cx, "http_protocol_options", http1, true)?;
     Ok(UpstreamHttpOptions {
         protocol,
         idle_timeout: common.idle_timeout,
@@ -165,5 +158,6 @@ fn build(
         max_response_headers_bytes: common.max_response_headers_bytes,
         enable_trailers: http1.enable_trailers,
         preserve_header_case: http1.preserve_header_case,
+        http2,
     })
 }

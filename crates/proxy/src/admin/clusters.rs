@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use config::model::Health;
+use config::model::{CircuitBreakers, Health, Thresholds};
 use serde_json::{Value, json};
 
 use super::json::socket_address;
@@ -31,7 +31,8 @@ pub fn page(context: &Context, query: &Query) -> Page {
                 .map(|cluster| {
                     let hosts: Vec<Value> = cluster.hosts().all.iter().map(|host| host_json(host)).collect();
                     let name = &*cluster.identity.name;
-                    json!({"name": name, "added_via_api": !is_static(name), "observability_name": name, "host_statuses": hosts})
+                    json!({"name": name, "added_via_api": !is_static(name), "observability_name": name,
+                        "circuit_breakers": circuit_breakers(&cluster.config.circuit_breakers), "host_statuses": hosts})
                 })
                 .collect();
             json_page(&json!({"cluster_statuses": statuses}))
@@ -44,6 +45,20 @@ pub fn page(context: &Context, query: &Query) -> Page {
             text(body)
         }
     }
+}
+
+/// Envoy's `circuit_breakers` of a cluster status.
+fn circuit_breakers(breakers: &CircuitBreakers) -> Value {
+    let thresholds = |priority: &str, limits: &Thresholds| {
+        json!({
+            "priority": priority,
+            "max_connections": limits.max_connections,
+            "max_pending_requests": limits.max_pending_requests,
+            "max_requests": limits.max_requests,
+            "max_retries": limits.max_retries,
+        })
+    };
+    json!({"thresholds": [thresholds("DEFAULT", &breakers.default), thresholds("HIGH", &breakers.high)]})
 }
 
 fn health(health: Health) -> &'static str {
@@ -60,6 +75,17 @@ fn health(health: Health) -> &'static str {
 fn cluster_text(body: &mut String, cluster: &Cluster, added_via_api: bool) {
     let name = &*cluster.identity.name;
     let _ = writeln!(body, "{name}::observability_name::{name}");
+    let breakers = &cluster.config.circuit_breakers;
+    for (priority, limits) in [("default", &breakers.default), ("high", &breakers.high)] {
+        let _ = writeln!(body, "{name}::{priority}_priority::max_connections::{}", limits.max_connections);
+        let _ = writeln!(
+            body,
+            "{name}::{priority}_priority::max_pending_requests::{}",
+            limits.max_pending_requests
+        );
+        let _ = writeln!(body, "{name}::{priority}_priority::max_requests::{}", limits.max_requests);
+        let _ = writeln!(body, "{name}::{priority}_priority::max_retries::{}", limits.max_retries);
+    }
     let _ = writeln!(body, "{name}::added_via_api::{added_via_api}");
     for host in &cluster.hosts().all {
         let address = &host.address_text;

@@ -81,12 +81,6 @@ impl LocalReply {
         Self::new(status, "", "cluster_not_found").flag(ResponseFlags::NO_CLUSTER)
     }
 
-    /// The cluster wants HTTP/2: sending HTTP/1 there would be answered with noise.
-    pub fn http2_upstream() -> Self {
-        let body = "the cluster's HttpProtocolOptions ask for HTTP/2, which this proxy does not speak to upstreams yet";
-        Self::new(503, body, "upstream_http2_not_supported").flag(ResponseFlags::UPSTREAM_PROTOCOL_ERROR)
-    }
-
     /// The route's timeout passed before the response began.
     pub fn timeout() -> Self {
         Self::new(504, "upstream request timeout", "response_timeout")
@@ -130,6 +124,8 @@ impl LocalReply {
             CallFailure::Send { blame: Blame::Upstream, reason, .. } => {
                 let (status, cause) = match reason {
                     Reason::UpstreamProtocol => (502, "protocol error"),
+                    Reason::UpstreamResetStream => (503, "remote reset"),
+                    Reason::UpstreamRefusedStream => (503, "remote refused stream reset"),
                     _ => (503, "connection termination"),
                 };
                 let mut reply = Self::upstream_reset(status, cause, None, retried);

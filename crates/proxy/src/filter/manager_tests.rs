@@ -309,8 +309,10 @@ async fn a_cluster_that_wants_http2_gets_no_http1() {
         proxy.push_cluster(config, crate::upstream::testing::assignment("grpc", endpoints));
         proxy.push_routes(routes(vec![route("", to("grpc"))]));
         let answer = proxy.get("/", &[]).await;
-        assert_eq!((answer.status, upstream.requests.borrow().len()), (503, 0));
-        assert!(answer.body.starts_with(b"the cluster's HttpProtocolOptions ask for HTTP/2"));
+        assert_eq!(answer.status, 503);
+        assert!(answer.body.ends_with(b"reset reason: remote connection failure"), "{:?}", answer.body);
+        // The host answered the greeting of HTTP/2 in HTTP/1: no request was sent to it.
+        assert!(upstream.requests.borrow().iter().all(|seen| !seen.contains("payment:8080")));
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
-use config::model::{Address, Forward, HostRewrite, HttpProtocol, RouteAction, RouterFilter};
+use config::model::{Address, Forward, HostRewrite, RouteAction, RouterFilter};
 
 use super::deadlines::{Deadlines, Limits, Passed};
 use super::exchange::{Exchange, UpstreamFacts};
@@ -100,9 +100,6 @@ impl Router {
         let (Some(chosen), Some(cluster)) = (&picked.chosen, exchange.cluster.clone()) else {
             return Err(Box::new(LocalReply::no_cluster(forward.cluster_not_found_status)));
         };
-        if cluster.config.http.protocol == HttpProtocol::Http2 {
-            return Err(Box::new(LocalReply::http2_upstream()));
-        }
         self.finish_request(head, forward, picked, chosen.weighted, exchange);
 
         let connection = exchange.connection.clone();
@@ -134,8 +131,13 @@ impl Router {
                     chain.logs.capture_request(head, &mut exchange.record);
                 }
             };
-            let call =
-                Call { worker: &worker.upstream, random: &worker.random, cluster: &cluster, informational };
+            let call = Call {
+                worker: &worker.upstream,
+                random: &worker.random,
+                cluster: &cluster,
+                priority: forward.priority,
+                informational,
+            };
             let mut running = pin!(call.run(head, body, &mut on_attempt));
             std::future::poll_fn(|cx| match running.as_mut().poll(cx) {
                 Poll::Ready(result) => Poll::Ready(Ok(result)),

@@ -12,7 +12,7 @@ use config::model::{
     AccessLog, AccessLogFormat, AccessLogSink, ClientCertDetails, ClusterSpecifier, Codec, Direction,
     DomainIndex, EscapedSlashes, Format, Forward, ForwardClientCert, HeaderOperations, HeaderSource,
     HeadersWithUnderscores, HostRewrite, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind,
-    LoadAssignment, Node, Operator, PathMatch, PathRewrite, PeerMetadataFilter, Route, RouteAction,
+    LoadAssignment, Node, Operator, PathMatch, PathRewrite, PeerMetadataFilter, Priority, Route, RouteAction,
     RouteConfiguration, RouteMatch, RouteSource, RouterFilter, ServerHeader, StatsFilter, StripPort, Token,
     Value, VirtualHost, WeightedCluster, WeightedClusters,
 };
@@ -311,6 +311,7 @@ pub fn forward(cluster: ClusterSpecifier) -> Forward {
         timeout: None,
         idle_timeout: None,
         upgrades: vec![],
+        priority: Priority::Default,
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use base::{Blame, Reason};
 use http::Method;
@@ -53,6 +54,7 @@ pub struct Connection<IO> {
     pub(crate) transport: Transport<IO>,
     pub(crate) options: ClientOptions,
     requests: u64,
+    idle_timeout: Option<Duration>,
 }
 
 /// A request that got no response.
@@ -77,12 +79,17 @@ pub struct SendError {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// Takes over a connected stream.
     pub fn new(io: IO, options: ClientOptions) -> Self {
-        Connection { transport: Transport::new(io), options, requests: 0 }
+        Connection { transport: Transport::new(io), options, requests: 0, idle_timeout: None }
     }
 
     /// How many requests were sent on it.
     pub fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// How long the server said that it keeps the connection idle (`keep-alive: timeout=N`).
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout
     }
 
     /// Ready when an idle connection cannot be used any more: the upstream closed it, it failed, or bytes came that
@@ -156,7 +163,7 @@ impl<IO> fmt::Debug for Connection<IO> {
 }
 
 impl SendError {
-    fn upstream(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn upstream(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
         SendError {
             blame: Blame::Upstream,
@@ -290,6 +297,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<IO> {
     }
 
     fn into_response(mut self, response: ParsedResponse) -> (ResponseHead, Body) {
+        if let Some(connection) = self.lease.connection() {
+            connection.idle_timeout = response.idle_timeout;
+        }
         let limits = self.lease.connection().map(|connection| connection.options.limits).unwrap_or_default();
         let decoder = match response.framing {
             ResponseFraming::None => BodyDecoder::Done,

@@ -39,6 +39,8 @@ pub(crate) struct Fields {
     pub host: Option<Bytes>,
     /// The last `expect`.
     pub expect: Option<Bytes>,
+    /// The last `keep-alive`.
+    pub keep_alive: Option<Bytes>,
 }
 
 impl Fields {
@@ -75,6 +77,10 @@ impl Fields {
             4 if is("host") => self.take_host(value.clone())?,
             6 if is("expect") => {
                 self.expect = Some(value);
+                return Ok(());
+            }
+            10 if is("keep-alive") => {
+                self.keep_alive = Some(value);
                 return Ok(());
             }
             10 if is("connection") => {

@@ -1,5 +1,7 @@
 //! Reads the head of a response (RFC 9112, section 4).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::Method;
 
@@ -30,6 +32,8 @@ pub(crate) struct ParsedResponse {
     pub framing: ResponseFraming,
     /// Whether the server wants to go on with the connection.
     pub keep_alive: bool,
+    /// How long the server says that it keeps the connection idle: `timeout` of `keep-alive`, in seconds.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// Reads a complete head, as long as the scanner found it, that answers a request with `method`.
@@ -75,7 +79,16 @@ fn assemble(
     };
     let head = ResponseHead { status, version, headers: fields.headers, length };
     let keep_alive = keep_alive && framing != ResponseFraming::UntilClose;
-    Ok(ParsedResponse { head, framing, keep_alive })
+    let idle_timeout = fields.keep_alive.as_deref().and_then(idle_timeout);
+    Ok(ParsedResponse { head, framing, keep_alive, idle_timeout })
+}
+
+/// `timeout=5, max=100` says 5 seconds.
+fn idle_timeout(keep_alive: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(keep_alive).ok()?;
+    let mut parameters = text.split(',').filter_map(|parameter| parameter.split_once('='));
+    let (_, seconds) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -87,6 +100,22 @@ mod tests {
     fn read(text: &'static str, method: Method) -> Result<ParsedResponse, Refusal> {
         let end = HeadScanner::default().scan(text.as_bytes(), &Limits::default(), 1)?.unwrap();
         parse(Bytes::from_static(&text.as_bytes()[..end.length]), end, &method)
+    }
+
+    #[test]
+    fn the_servers_idle_timeout_is_read_and_nothing_else_of_keep_alive() {
+        for (value, seconds) in [
+            ("timeout=5", Some(5)),
+            ("max=100, Timeout = 30", Some(30)),
+            ("max=100", None),
+            ("timeout=soon", None),
+            ("timeout=-1", None),
+        ] {
+            let text = format!("HTTP/1.1 204 No Content\r\nKeep-Alive: {value}\r\n\r\n");
+            let response = read(Box::leak(text.into_boxed_str()), Method::GET).unwrap();
+            assert_eq!(response.idle_timeout, seconds.map(Duration::from_secs), "{value}");
+            assert!(!response.head.headers.contains("keep-alive"));
+        }
     }
 
     #[test]

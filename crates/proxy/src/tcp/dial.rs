@@ -9,11 +9,12 @@ use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use config::model::{TcpCluster, TcpProxy};
+use config::model::{Priority, TcpCluster, TcpProxy};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::forward::Forwarder;
 use crate::telemetry::{RequestRecord, ResponseFlags};
+use crate::upstream::checkout::Slots;
 use crate::upstream::connect::{ConnectFailure, ConnectionInfo, connect};
 use crate::upstream::stream::UpstreamStream;
 
@@ -27,6 +28,8 @@ pub struct Dialled {
     pub choice: TcpCluster,
     pub(super) stream: UpstreamStream,
     pub(super) record: RequestRecord,
+    /// Its places in the limits of connections.
+    pub(super) places: Slots,
     greeting: BytesMut,
 }
 
@@ -56,6 +59,8 @@ pub enum Failure {
     NoCluster(Option<Arc<str>>),
     /// The cluster has no usable host.
     NoHost,
+    /// A limit of the circuit breaker is reached.
+    Overflow,
     /// No host could be connected to.
     Connect(ConnectFailure),
 }
@@ -75,15 +80,16 @@ pub async fn dial(
     mut record: RequestRecord,
 ) -> Result<Dialled, (Failure, Box<RequestRecord>)> {
     match open(forwarder, proxy, &mut record).await {
-        Ok((stream, info)) => {
+        Ok((stream, info, places)) => {
             record.upstream_local = info.local;
             let choice = proxy.cluster.clone();
-            Ok(Dialled { choice, stream, record, greeting: BytesMut::new() })
+            Ok(Dialled { choice, stream, record, places, greeting: BytesMut::new() })
         }
         Err(failure) => {
             record.flags.set(match &failure {
                 Failure::NoCluster(_) => ResponseFlags::NO_CLUSTER,
                 Failure::NoHost => ResponseFlags::NO_HEALTHY_UPSTREAM,
+                Failure::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
                 Failure::Connect(_) => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
             });
             if let Failure::Connect(failure) = &failure {
@@ -99,12 +105,13 @@ async fn open(
     forwarder: &Forwarder,
     proxy: &TcpProxy,
     record: &mut RequestRecord,
-) -> Result<(UpstreamStream, ConnectionInfo), Failure> {
+) -> Result<(UpstreamStream, ConnectionInfo, Slots), Failure> {
     let name = forwarder.cluster_name(&proxy.cluster).ok_or(Failure::NoCluster(None))?;
     let cluster = forwarder.worker.shared.routing.load().clusters.get(name).cloned();
     let cluster = cluster.ok_or_else(|| Failure::NoCluster(Some(name.clone())))?;
     record.upstream_cluster = Some(name.clone());
     let balancer = forwarder.balancer(&cluster);
+    let state = forwarder.worker.upstream.cluster(&cluster);
     let mut tried = Vec::new();
     let mut last = Failure::NoHost;
     for _ in 0..proxy.max_connect_attempts.max(1) {
@@ -113,10 +120,15 @@ async fn open(
         let Some(host) = balancer.pick(cluster.config.lb_policy, &hosts, random, &tried) else {
             return Err(last);
         };
+        let breakers = &cluster.config.circuit_breakers;
+        let Some(places) = state.places(&host, breakers, Priority::Default) else {
+            state.cells.connection_overflow.increment();
+            return Err(Failure::Overflow);
+        };
         record.attempts += 1;
         record.upstream_host = Some(host.address_text.clone());
-        match connect(&host, &cluster.config, &forwarder.worker.shared.registry).await {
-            Ok(open) => return Ok(open),
+        match connect(&host, &cluster.config, None, &forwarder.worker.shared.registry).await {
+            Ok((stream, info)) => return Ok((stream, info, places)),
             Err(failure) => last = Failure::Connect(failure),
         }
         tried.push(host.runtime.id);

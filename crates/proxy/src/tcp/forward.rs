@@ -120,13 +120,14 @@ pub async fn forward<IO>(
                     tracing::debug!(%peer, cluster, "closed: the cluster is not there");
                 }
                 Failure::NoHost => tracing::debug!(%peer, "closed: no usable host"),
+                Failure::Overflow => tracing::debug!(%peer, "closed: the circuit breaker's max_connections is reached"),
                 Failure::Connect(failure) => tracing::debug!(%peer, "closed: {failure}"),
             }
             return;
         }
     };
     let greeting = dialled.take_greeting();
-    let Dialled { stream: upstream, record, .. } = dialled;
+    let Dialled { stream: upstream, record, places: _places, .. } = dialled;
     logged.record = record;
     let upstream = Prefixed::new(greeting, upstream);
     let copying = both_ways(stream, upstream, proxy.idle_timeout, &logged.copied, &forwarder.scratch);

@@ -21,6 +21,26 @@ families! {
     CLUSTER_CONNECTIONS_ACTIVE: "gauge" "envoy_cluster_upstream_cx_active", "Connections open to the cluster.";
     /// Connections to a cluster that could not be made. Label `envoy_cluster_name`.
     CLUSTER_CONNECT_FAILURES: "counter" "envoy_cluster_upstream_cx_connect_fail", "Connections that could not be made.";
+    /// Requests that a limit of the circuit breaker refused. Label `envoy_cluster_name`.
+    CLUSTER_PENDING_OVERFLOW: "counter" "envoy_cluster_upstream_rq_pending_overflow", "Requests that the circuit breaker refused.";
+    /// Requests that had to wait for a connection. Label `envoy_cluster_name`.
+    CLUSTER_PENDING_TOTAL: "counter" "envoy_cluster_upstream_rq_pending_total", "Requests that had to wait for a connection.";
+    /// Requests that wait for a connection now. Label `envoy_cluster_name`.
+    CLUSTER_PENDING_ACTIVE: "gauge" "envoy_cluster_upstream_rq_pending_active", "Requests that wait for a connection.";
+    /// Connections that the circuit breaker held back. Label `envoy_cluster_name`.
+    CLUSTER_CONNECTION_OVERFLOW: "counter" "envoy_cluster_upstream_cx_overflow", "Connections that the circuit breaker held back.";
+    /// Connections opened that speak HTTP/1. Label `envoy_cluster_name`.
+    CLUSTER_HTTP1_CONNECTIONS: "counter" "envoy_cluster_upstream_cx_http1_total", "HTTP/1 connections opened.";
+    /// Connections opened that speak HTTP/2. Label `envoy_cluster_name`.
+    CLUSTER_HTTP2_CONNECTIONS: "counter" "envoy_cluster_upstream_cx_http2_total", "HTTP/2 connections opened.";
+    /// Connections that were not made in time. Label `envoy_cluster_name`.
+    CLUSTER_CONNECT_TIMEOUTS: "counter" "envoy_cluster_upstream_cx_connect_timeout", "Connections that were not made in time.";
+    /// Connections closed because nobody used them. Label `envoy_cluster_name`.
+    CLUSTER_IDLE_TIMEOUTS: "counter" "envoy_cluster_upstream_cx_idle_timeout", "Connections closed because they were idle.";
+    /// Connections closed at their longest duration. Label `envoy_cluster_name`.
+    CLUSTER_MAX_DURATION: "counter" "envoy_cluster_upstream_cx_max_duration_reached", "Connections closed at max_connection_duration.";
+    /// Connections closed after their last request. Label `envoy_cluster_name`.
+    CLUSTER_MAX_REQUESTS: "counter" "envoy_cluster_upstream_cx_max_requests", "Connections closed at max_requests_per_connection.";
     /// Connections accepted by a listener. Label `envoy_listener_address`.
     LISTENER_CONNECTIONS: "counter" "envoy_listener_downstream_cx_total", "Connections accepted.";
     /// Connections open on a listener. Label `envoy_listener_address`.

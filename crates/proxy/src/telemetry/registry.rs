@@ -79,6 +79,12 @@ pub struct Family {
 /// Label names and values of a simple metric.
 pub type SimpleLabels = Vec<(&'static str, String)>;
 
+/// Metrics that are read off when somebody scrapes.
+pub trait Computed: std::fmt::Debug + Send + Sync {
+    /// Calls `add` with family, labels and value of each.
+    fn values(&self, add: &mut dyn FnMut(&'static Family, SimpleLabels, i128));
+}
+
 #[derive(Debug, Default)]
 struct SimpleSeries {
     counters: Vec<Weak<Counter>>,
@@ -99,6 +105,7 @@ pub struct Registry {
     overflow: Mutex<RequestSeries>,
     overflowed: AtomicU64,
     simple: Mutex<BTreeMap<(&'static Family, SimpleLabels), SimpleSeries>>,
+    computed: Mutex<Vec<Weak<dyn Computed>>>,
     not_acting: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
@@ -125,6 +132,7 @@ impl Registry {
             overflow: Mutex::new(overflow),
             overflowed: AtomicU64::new(0),
             simple: Mutex::default(),
+            computed: Mutex::default(),
             not_acting: Mutex::default(),
         }
     }
@@ -170,6 +178,11 @@ impl Registry {
         lock(&self.simple).entry((family, labels)).or_default().shared.push(Arc::downgrade(cell));
     }
 
+    /// Shows what `source` computes for as long as it lives.
+    pub fn compute(&self, source: Weak<dyn Computed>) {
+        lock(&self.computed).push(source);
+    }
+
     /// The request metrics of all workers, in the order of their labels.
     pub fn merged_requests(&self) -> Vec<MergedRequests> {
         let mut merged: Vec<_> = lock(&self.requests).values().map(merge).collect();
@@ -190,7 +203,7 @@ impl Registry {
             series.shared.retain(|cell| cell.strong_count() > 0);
             !(series.counters.is_empty() && series.gauges.is_empty() && series.shared.is_empty())
         });
-        simple
+        let mut merged: Vec<_> = simple
             .iter()
             .map(|((family, labels), series)| {
                 let counters =
@@ -201,7 +214,17 @@ impl Registry {
                 let shared = shared.map(|cell| i128::from(cell.load(Ordering::Relaxed)));
                 (*family, labels.clone(), counters.chain(gauges).chain(shared).sum())
             })
-            .collect()
+            .collect();
+        drop(simple);
+        let mut computed = lock(&self.computed);
+        computed.retain(|source| source.strong_count() > 0);
+        let sources: Vec<_> = computed.iter().filter_map(Weak::upgrade).collect();
+        drop(computed);
+        for source in sources {
+            source.values(&mut |family, labels, value| merged.push((family, labels, value)));
+        }
+        merged.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        merged
     }
 
     /// The cells of a key for one worker, or `None` when the budget is used up.

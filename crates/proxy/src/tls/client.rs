@@ -82,7 +82,47 @@ impl ClientTls {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let built = self.current().map_err(local(peer))?;
-        let handshake = TlsConnector::from(built.config.clone()).connect(self.name.clone(), io);
+        let config = built.config.clone();
+        self.handshake(io, peer, limit, &built, config).await
+    }
+
+    /// The same, with the ALPN names that `offer` makes from the configured ones.
+    ///
+    /// # Errors
+    /// Peer, reason and blame. The connection is closed.
+    pub async fn connect_offering<IO>(
+        &self,
+        io: IO,
+        peer: impl ToString + Copy,
+        offer: &impl Fn(&[Arc<str>]) -> Vec<Vec<u8>>,
+    ) -> Result<(TlsStream<IO>, Session), HandshakeError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let built = self.current().map_err(local(peer))?;
+        let offered = offer(&self.options.alpn);
+        let config = if offered == built.config.alpn_protocols {
+            built.config.clone()
+        } else {
+            let mut config = ClientConfig::clone(&built.config);
+            config.alpn_protocols = offered;
+            Arc::new(config)
+        };
+        self.handshake(io, peer, None, &built, config).await
+    }
+
+    async fn handshake<IO>(
+        &self,
+        io: IO,
+        peer: impl ToString + Copy,
+        limit: Option<Duration>,
+        built: &Built,
+        config: Arc<ClientConfig>,
+    ) -> Result<(TlsStream<IO>, Session), HandshakeError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = TlsConnector::from(config).connect(self.name.clone(), io);
         let result = match limit {
             None => handshake.await,
             Some(limit) => tokio::time::timeout(limit, handshake)

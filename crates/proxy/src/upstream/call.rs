@@ -8,13 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use base::{Blame, Reason};
+use config::model::Priority;
 use http::Method;
 use smallvec::SmallVec;
 
+use super::checkout::Checkout;
 use super::cluster::Cluster;
 use super::connect::{ConnectFailure, ConnectionInfo};
 use super::host::{ActiveRequest, Host};
-use super::pool::{Checkout, HostPool, PoolRules, Unavailable, Wanted};
+use super::pool::{HostPool, Unavailable, Wanted};
 use super::worker::UpstreamWorker;
 use crate::http::h1::client::SendError;
 use crate::http::{Body, BodyLength, Informational, RequestHead, ResponseHead};
@@ -83,6 +85,8 @@ pub struct Call<'a> {
     pub random: &'a Random,
     /// Where the request goes.
     pub cluster: &'a Arc<Cluster>,
+    /// Which limits of the cluster it counts against.
+    pub priority: Priority,
     /// Takes interim responses.
     pub informational: &'a Informational,
 }
@@ -118,7 +122,6 @@ impl Call<'_> {
         number: &mut u32,
     ) -> Result<Answer, CallFailure> {
         let state = self.worker.cluster(self.cluster);
-        let rules = PoolRules::of(&self.cluster.config.http);
         let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
         let mut replace_stale = true;
         loop {
@@ -132,12 +135,13 @@ impl Call<'_> {
                 state.cells.retries.increment();
             }
             let active = ActiveRequest::begin(&host.runtime);
-            let pool = self.worker.pool(&host, rules);
+            let pool = self.worker.pool(&host, &state);
             let wanted = Wanted {
                 worker: self.worker,
                 state: &state,
                 cluster: self.cluster,
                 host: &host,
+                priority: self.priority,
                 version: head.version,
                 fresh: !replace_stale,
             };

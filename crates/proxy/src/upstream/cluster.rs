@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use config::model::{self, Address, Discovery, Endpoint, LoadAssignment, TransportSocket, Value};
 
 use super::host::{Host, HostAddress, HostRuntime, HostSet};
+use super::limits::Limits;
 use super::transport::Transport;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::Service;
@@ -23,6 +24,15 @@ pub struct ClusterIdentity {
     pub id: u64,
     /// The cluster's name.
     pub name: Arc<str>,
+    /// Its circuit breakers; made at the first request.
+    limits: OnceLock<Arc<Limits>>,
+}
+
+impl ClusterIdentity {
+    /// What holds over all workers and over pushes; `config` is what the current push says.
+    pub fn limits(&self, config: &model::CircuitBreakers) -> &Arc<Limits> {
+        self.limits.get_or_init(|| Limits::new(&self.name, config))
+    }
 }
 
 /// One cluster.
@@ -141,9 +151,15 @@ impl Cluster {
             return Ok(old.clone());
         }
         let identity = old.map_or_else(
-            || Arc::new(ClusterIdentity { id: environment.id(), name: config.name.clone() }),
+            || {
+                let (id, name) = (environment.id(), config.name.clone());
+                Arc::new(ClusterIdentity { id, name, limits: OnceLock::new() })
+            },
             |old| old.identity.clone(),
         );
+        if let Some(limits) = identity.limits.get() {
+            limits.update(&config.circuit_breakers);
+        }
         let cluster = Cluster {
             identity,
             config: config.clone(),

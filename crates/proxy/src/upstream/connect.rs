@@ -10,6 +10,7 @@ use config::model::{self, TcpKeepalive};
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::alpn::Speak;
 use super::host::{Host, HostAddress};
 use super::stream::UpstreamStream;
 use super::transport::Transport;
@@ -26,8 +27,8 @@ pub struct ConnectionInfo {
     pub peer_principal: Interned<str>,
     /// The id that we proved; `unknown` on a plaintext connection.
     pub own_principal: Interned<str>,
-    /// The host chose HTTP/2 in the TLS handshake.
-    pub chose_http2: bool,
+    /// HTTP/2 is spoken on it.
+    pub http2: bool,
 }
 
 /// Why a connection could not be made.
@@ -44,13 +45,22 @@ pub struct ConnectFailure {
     pub timed_out: bool,
 }
 
-/// Opens a connection to a host as its cluster says.
+impl ConnectFailure {
+    /// The host left the configuration before a connection was made.
+    pub fn gone(host: &Arc<str>) -> Self {
+        let detail = "the host is not in the configuration any more".to_owned();
+        ConnectFailure { host: host.clone(), reason: Reason::ConnectFailed, detail, timed_out: false }
+    }
+}
+
+/// Opens a connection to a host as its cluster says. `speak`: what will be spoken on it; `None` for raw bytes.
 ///
 /// # Errors
 /// Names the host and what failed: nothing was sent to the application behind it.
 pub async fn connect(
     host: &Host,
     cluster: &model::Cluster,
+    speak: Option<Speak>,
     registry: &Registry,
 ) -> Result<(UpstreamStream, ConnectionInfo), ConnectFailure> {
     let fail =
@@ -68,7 +78,7 @@ pub async fn connect(
                     Transport::Plain => Ok((UpstreamStream::Tcp(tcp), local, None)),
                     Transport::Tls { client, .. } => {
                         let (stream, session) = client
-                            .connect(tcp, &*host.address_text, None)
+                            .connect_offering(tcp, &*host.address_text, &offer(speak))
                             .await
                             .map_err(|error| fail(Reason::UpstreamTls, error.reason))?;
                         Ok((UpstreamStream::TlsTcp(Box::new(stream)), local, Some(session)))
@@ -83,7 +93,7 @@ pub async fn connect(
                     Transport::Plain => Ok((UpstreamStream::Unix(pipe), None, None)),
                     Transport::Tls { client, .. } => {
                         let (stream, session) = client
-                            .connect(pipe, &*host.address_text, None)
+                            .connect_offering(pipe, &*host.address_text, &offer(speak))
                             .await
                             .map_err(|error| fail(Reason::UpstreamTls, error.reason))?;
                         Ok((UpstreamStream::TlsUnix(Box::new(stream)), None, Some(session)))
@@ -99,7 +109,21 @@ pub async fn connect(
             return Err(ConnectFailure { timed_out: true, ..fail(Reason::ConnectFailed, detail) });
         }
     };
-    Ok((stream, info(local, session.as_ref(), registry)))
+    let http2 = match speak {
+        None => false,
+        Some(speak) => speak
+            .is_http2(session.as_ref().and_then(|session| session.alpn.as_deref()))
+            .map_err(|detail| fail(Reason::UpstreamTls, detail))?,
+    };
+    Ok((stream, ConnectionInfo { http2, ..info(local, session.as_ref(), registry) }))
+}
+
+/// What is offered by ALPN, made from what the TLS context says.
+fn offer(speak: Option<Speak>) -> impl Fn(&[Arc<str>]) -> Vec<Vec<u8>> {
+    move |configured| match speak {
+        Some(speak) => speak.offer(configured),
+        None => configured.iter().map(|name| name.as_bytes().to_vec()).collect(),
+    }
 }
 
 fn info(local: Option<SocketAddr>, session: Option<&Session>, registry: &Registry) -> ConnectionInfo {
@@ -111,7 +135,7 @@ fn info(local: Option<SocketAddr>, session: Option<&Session>, registry: &Registr
         local,
         peer_principal: principal(peer.and_then(|peer| peer.uri_sans.first()).map(String::as_str)),
         own_principal: principal(session.and_then(|session| session.local_uri.as_deref())),
-        chose_http2: session.is_some_and(|session| session.alpn.as_deref() == Some("h2")),
+        http2: false,
     }
 }
 

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use config::model::{Endpoint, TransportSocket};
 
+use super::idle_limit::IdleLimit;
+use super::slots::{NO_LIMIT, Slots};
 use super::transport::Transport;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::Workload;
@@ -36,12 +38,29 @@ pub struct HostRuntime {
     /// Unique in the process; pools are found by it.
     pub id: u64,
     active: AtomicU32,
+    /// How long the host keeps idle connections.
+    pub idle_limit: IdleLimit,
+    /// Places for connections; made when the cluster limits them for each host.
+    connections: OnceLock<Arc<Slots>>,
 }
 
 impl HostRuntime {
     /// A host that nobody uses yet.
     pub fn new(id: u64) -> Self {
-        Self { id, active: AtomicU32::new(0) }
+        Self { id, active: AtomicU32::new(0), idle_limit: IdleLimit::default(), connections: OnceLock::new() }
+    }
+
+    /// Places for connections to this host, where the cluster has a limit of them.
+    pub fn connections(&self, limit: Option<u32>) -> Option<&Arc<Slots>> {
+        match limit {
+            Some(limit) => {
+                let slots = self.connections.get_or_init(|| Slots::new(limit));
+                slots.set_limit(limit);
+                Some(slots)
+            }
+            // A limit that was taken back frees those who wait for it.
+            None => self.connections.get().inspect(|slots| slots.set_limit(NO_LIMIT)),
+        }
     }
 
     /// Requests that run now, over all workers.

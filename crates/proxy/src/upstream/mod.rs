@@ -3,16 +3,24 @@
 //! [`ClusterSet`] is shared by all workers and immutable but for what must hold across them (active requests) and the
 //! answers of DNS. Pools and the balancers' places belong to one worker.
 
+pub mod alpn;
 pub mod balance;
 pub mod balance_least_request;
 pub mod balance_random;
 pub mod balance_round_robin;
+pub mod bell;
 pub mod call;
+pub mod checkout;
 pub mod cluster;
 pub mod connect;
 pub mod host;
+pub mod idle_limit;
+pub mod limits;
 pub mod pool;
+mod pool_idle;
+mod pool_open;
 pub mod resolve;
+pub mod slots;
 pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;

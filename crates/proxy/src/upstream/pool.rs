@@ -1,51 +1,30 @@
 //! One worker's connections to one host. [`HostPool::acquire`] gives a connection that a request can be sent on, whatever
-//! its protocol; the one used last is used first, so that surplus ones grow old and go.
+//! its protocol. A request that finds none waits in line until one is opened or becomes free.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use base::Reason;
-use config::model::UpstreamHttpOptions;
+use config::model::Priority;
+use tokio::sync::oneshot;
 
+use super::alpn::Speak;
+use super::checkout::{Checkout, Http1, Http2, Ready, StreamPlace};
 use super::cluster::Cluster;
-use super::connect::{self, ConnectFailure, ConnectionInfo};
+use super::connect::ConnectFailure;
 use super::host::{Host, HostRuntime};
-use super::stream::UpstreamStream;
+use super::limits::Kind;
+use super::pool_idle::{IdleList, PoolRules};
+use super::pool_open::Opening;
 use super::worker::{ClusterWorker, UpstreamWorker};
-use crate::http::h1::Limits;
-use crate::http::h1::client::{ClientOptions, Connection, Ended, SendError};
-use crate::http::{Body, Informational, RequestHead, ResponseHead, Version};
-use crate::telemetry::cells::Gauge;
+use crate::http::Version;
 use crate::telemetry::peer_metadata::PeerCache;
 
-/// The most idle connections that are kept per host and worker.
-pub const MAX_IDLE: usize = 512;
-
-/// An open connection beside its codec: what is known about it, and its place in the gauge.
-#[derive(Debug)]
-pub struct OpenConnection {
-    /// Addresses and identities.
-    pub info: ConnectionInfo,
-    opened: Instant,
-    active: Arc<Gauge>,
-}
-
-impl OpenConnection {
-    /// Counts as open from now until it is dropped.
-    pub fn new(info: ConnectionInfo, active: Arc<Gauge>) -> Self {
-        active.add(1);
-        Self { info, opened: Instant::now(), active }
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.active.add(-1);
-    }
-}
+/// Whoever waits elsewhere for longer than those here by this much goes first: workers share a limit fairly.
+const FAIR: Duration = Duration::from_millis(20);
 
 /// What a request asks of a pool.
 pub struct Wanted<'a> {
@@ -54,12 +33,14 @@ pub struct Wanted<'a> {
     /// The worker's state of the cluster.
     pub state: &'a Rc<ClusterWorker>,
     /// The cluster.
-    pub cluster: &'a Cluster,
+    pub cluster: &'a Arc<Cluster>,
     /// The host that the balancer chose.
-    pub host: &'a Host,
+    pub host: &'a Arc<Host>,
+    /// Which limits the request counts against.
+    pub priority: Priority,
     /// What the client speaks: some clusters speak the same.
     pub version: Version,
-    /// No connection that was used before: one of those has just failed.
+    /// No HTTP/1 connection that was used before: one of those has just failed.
     pub fresh: bool,
 }
 
@@ -74,188 +55,329 @@ pub enum Unavailable {
     Connect(ConnectFailure),
 }
 
-/// A connection on which one request can be sent. Dropping it unused closes it.
-#[derive(Debug)]
-pub struct Checkout {
-    pool: Rc<HostPool>,
-    pooled: Pooled,
-}
-
-impl Checkout {
-    /// What is known about the connection.
-    pub fn info(&self) -> &ConnectionInfo {
-        &self.pooled.open.info
-    }
-
-    /// Sends a request and waits for the head of its response; polling the response's body moves the rest of the
-    /// upload. `on_end` is called once, when the exchange has ended in whatever way; the connection then goes back to
-    /// its pool where that is possible.
-    ///
-    /// # Errors
-    /// Whom to blame, and whether the request can be sent again.
-    pub async fn send(
-        self,
-        head: &RequestHead,
-        body: Body,
-        informational: &Informational,
-        on_end: impl FnOnce() + 'static,
-    ) -> Result<(ResponseHead, Body), SendError> {
-        let Checkout { pool, pooled: Pooled { connection, open } } = self;
-        let ended = Box::new(move |ended| {
-            on_end();
-            if let Ended::Reusable(connection) = ended {
-                pool.give_back(Pooled { connection, open });
-            }
-        });
-        connection.send(head, body, informational, ended).await
-    }
-}
-
-#[derive(Debug)]
-struct Pooled {
-    connection: Connection<UpstreamStream>,
-    open: Rc<OpenConnection>,
-}
-
-struct Idle {
-    pooled: Pooled,
+/// A request in line.
+pub(super) struct Waiter {
+    sender: oneshot::Sender<Result<Ready, ConnectFailure>>,
+    /// How a connection for it is opened.
+    pub(super) opening: Rc<Opening>,
+    fresh: bool,
     since: Instant,
 }
 
-/// When a connection is too old for another request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolRules {
-    /// Idle for longer.
-    pub idle_timeout: Option<Duration>,
-    /// Open for longer.
-    pub max_duration: Option<Duration>,
-    /// Requests on one connection.
-    pub max_requests: Option<u32>,
-}
-
-impl PoolRules {
-    /// What a cluster's configuration says.
-    pub fn of(options: &UpstreamHttpOptions) -> Self {
-        Self {
-            idle_timeout: options.idle_timeout,
-            max_duration: options.max_connection_duration,
-            max_requests: options.max_requests_per_connection,
-        }
-    }
-
-    fn allow(&self, idle: &Idle, now: Instant) -> bool {
-        let open = &idle.pooled.open;
-        self.idle_timeout.is_none_or(|limit| now.saturating_duration_since(idle.since) < limit)
-            && self.max_duration.is_none_or(|limit| now.saturating_duration_since(open.opened) < limit)
-            && self.max_requests.is_none_or(|limit| idle.pooled.connection.requests() < u64::from(limit))
-    }
-}
-
-/// The codec's limits for responses of a cluster.
-fn client_options(options: &UpstreamHttpOptions) -> ClientOptions {
-    let limits = Limits {
-        max_headers_bytes: options.max_response_headers_bytes,
-        max_headers_count: options.max_headers_count,
-    };
-    ClientOptions { limits, ..ClientOptions::default() }
-}
-
-/// The idle connections to one host.
+/// The connections to one host.
 pub struct HostPool {
-    runtime: Weak<HostRuntime>,
-    rules: RefCell<PoolRules>,
-    idle: RefCell<Vec<Idle>>,
+    pub(super) runtime: Weak<HostRuntime>,
+    pub(super) state: Rc<ClusterWorker>,
+    pub(super) rules: Cell<PoolRules>,
+    idle: RefCell<IdleList>,
+    pub(super) multiplexed: RefCell<Vec<Rc<Http2>>>,
+    /// The configured streams at once on one connection.
+    pub(super) max_streams: Cell<usize>,
+    pub(super) line: RefCell<VecDeque<Waiter>>,
+    /// Connections being opened: those for one request each, and HTTP/2.
+    pub(super) opening: [Cell<usize>; 2],
+    /// A job waits for places for such connections.
+    pub(super) in_line: [Cell<bool>; 2],
+    /// Connections open.
+    pub(super) established: Rc<Cell<usize>>,
+    /// The last connection spoke HTTP/2.
+    pub(super) speaks_http2: Cell<bool>,
     /// The workload that the host last said it is.
     pub peer: PeerCache,
 }
 
 impl HostPool {
     /// An empty pool for a host.
-    pub fn new(runtime: &Arc<HostRuntime>, rules: PoolRules) -> Rc<Self> {
+    pub fn new(runtime: &Arc<HostRuntime>, state: &Rc<ClusterWorker>) -> Rc<Self> {
+        let rules = PoolRules { idle_timeout: None, max_duration: None, max_requests: None };
         Rc::new(Self {
             runtime: Arc::downgrade(runtime),
-            rules: RefCell::new(rules),
+            state: state.clone(),
+            rules: Cell::new(rules),
             idle: RefCell::default(),
+            multiplexed: RefCell::default(),
+            max_streams: Cell::new(usize::MAX),
+            line: RefCell::default(),
+            opening: Default::default(),
+            in_line: Default::default(),
+            established: Rc::default(),
+            speaks_http2: Cell::new(false),
             peer: PeerCache::default(),
         })
     }
 
-    /// A connection for one request: the one used last if one is young enough, else a new one.
+    /// A connection for one request: one that is free, else one that becomes free or is opened, within the limits.
     ///
     /// # Errors
     /// A limit is reached, or the host cannot be reached.
     pub async fn acquire(self: &Rc<Self>, wanted: &Wanted<'_>) -> Result<Checkout, Unavailable> {
-        let rules = PoolRules::of(&wanted.cluster.config.http);
-        let kept = if wanted.fresh { None } else { self.take(rules, Instant::now()) };
-        let pooled = match kept {
-            Some(pooled) => pooled,
-            None => Self::open(wanted).await.map_err(Unavailable::Connect)?,
+        let http = &wanted.cluster.config.http;
+        self.rules.set(PoolRules::of(http));
+        self.max_streams.set(http.http2.max_concurrent_streams as usize);
+        let speak = Speak::of(http.protocol, wanted.version);
+        if let Some(ready) = self.take(speak, wanted.fresh, Instant::now()) {
+            return self.check_out(ready, wanted);
+        }
+        let cells = &self.state.cells;
+        let Some(pending) = self.state.reserve(wanted.priority, Kind::Pending) else {
+            cells.pending_overflow.increment();
+            return Err(Unavailable::Overflow("max_pending_requests"));
         };
-        Ok(Checkout { pool: self.clone(), pooled })
+        cells.pending_total.increment();
+        cells.pending_active.add(1);
+        let ready = self.wait(wanted, speak).await;
+        cells.pending_active.add(-1);
+        drop(pending);
+        self.check_out(ready.map_err(Unavailable::Connect)?, wanted)
     }
 
-    async fn open(wanted: &Wanted<'_>) -> Result<Pooled, ConnectFailure> {
-        let (config, cells) = (&wanted.cluster.config, &wanted.state.cells);
-        match connect::connect(wanted.host, config, wanted.worker.registry()).await {
-            Ok((_, info)) if info.chose_http2 => {
-                cells.connect_failures.increment();
-                Err(ConnectFailure {
-                    host: wanted.host.address_text.clone(),
-                    reason: Reason::UpstreamTls,
-                    detail:
-                        "the host chose HTTP/2 (ALPN h2), which this proxy does not speak to upstreams yet"
-                            .to_owned(),
-                    timed_out: false,
-                })
-            }
-            Ok((stream, info)) => {
-                cells.connections.increment();
-                let open = Rc::new(OpenConnection::new(info, cells.connections_active.clone()));
-                Ok(Pooled { connection: Connection::new(stream, client_options(&config.http)), open })
-            }
-            Err(failure) => {
-                cells.connect_failures.increment();
-                Err(failure)
+    /// Counts the request that takes a connection.
+    fn check_out(self: &Rc<Self>, ready: Ready, wanted: &Wanted<'_>) -> Result<Checkout, Unavailable> {
+        match self.state.reserve(wanted.priority, Kind::Requests) {
+            Some(request) => Ok(Checkout { pool: self.clone(), ready, request }),
+            None => {
+                self.put_back(ready);
+                self.state.cells.pending_overflow.increment();
+                Err(Unavailable::Overflow("max_requests"))
             }
         }
     }
 
-    /// The connection used last, if one is young enough. The rules are those of the current configuration.
-    fn take(&self, rules: PoolRules, now: Instant) -> Option<Pooled> {
-        *self.rules.borrow_mut() = rules;
-        loop {
-            let idle = self.idle.borrow_mut().pop()?;
-            if rules.allow(&idle, now) {
-                return Some(idle.pooled);
-            }
-        }
+    async fn wait(self: &Rc<Self>, wanted: &Wanted<'_>, speak: Speak) -> Result<Ready, ConnectFailure> {
+        let (sender, receiver) = oneshot::channel();
+        let opening = Opening::new(wanted, speak);
+        let waiter = Waiter { sender, opening: opening.clone(), fresh: wanted.fresh, since: Instant::now() };
+        self.line.borrow_mut().push_back(waiter);
+        let mut place = PlaceInLine { pool: self.clone(), receiver, counted: true };
+        self.open_more(&opening, || wanted.worker.close_unused(&self.state));
+        let result = (&mut place.receiver).await;
+        place.counted = false;
+        // A sender is only dropped unsent together with the pool.
+        result.unwrap_or_else(|_| Err(ConnectFailure::gone(&wanted.host.address_text)))
     }
 
-    /// Keeps a connection for the next request, unless the host is gone from the configuration.
-    fn give_back(&self, pooled: Pooled) {
-        let idle = Idle { pooled, since: Instant::now() };
-        let mut all = self.idle.borrow_mut();
-        if self.runtime.strong_count() > 0
-            && all.len() < MAX_IDLE
-            && self.rules.borrow().allow(&idle, idle.since)
+    /// A connection that is free now.
+    fn take(self: &Rc<Self>, speak: Speak, fresh: bool, now: Instant) -> Option<Ready> {
+        if speak != Speak::Http1
+            && let Some(place) = self.take_stream()
         {
-            all.push(idle);
+            return Some(Ready::Http2(place));
         }
+        if speak == Speak::Http2 || fresh {
+            return None;
+        }
+        let runtime = self.runtime.upgrade()?;
+        let mut idle = self.idle.borrow_mut();
+        let (http1, since) = idle.take(&self.rules.get(), &runtime.idle_limit, &self.state.cells, now)?;
+        Some(Ready::Http1(http1, Some(since)))
+    }
+
+    /// A place for a stream; connections that take none any more are let go.
+    fn take_stream(self: &Rc<Self>) -> Option<StreamPlace> {
+        let mut all = self.multiplexed.borrow_mut();
+        let (own, rules, now) = (self.max_streams.get(), self.rules.get(), Instant::now());
+        let cells = &self.state.cells;
+        all.retain(|http2| {
+            http2.connection.clone().is_open()
+                && rules.allow(&http2.open, http2.requests.get(), idle_since(http2, now), now, cells)
+        });
+        let free = |http2: &&Rc<Http2>| http2.streams.get() < own.min(http2.connection.max_streams());
+        let found = all.iter().find(free).cloned();
+        drop(all);
+        found.map(|http2| StreamPlace::take(self, &http2))
+    }
+
+    /// A connection whose request has ended well: for the next in line, for another host or worker that waits for a
+    /// place, or kept.
+    pub(super) fn give_back(self: &Rc<Self>, http1: Http1) {
+        let now = Instant::now();
+        let rules = self.rules.get();
+        let requests = http1.connection.requests();
+        if let (Some(said), Some(runtime)) = (http1.connection.idle_timeout(), self.runtime.upgrade()) {
+            runtime.idle_limit.closed_at(said);
+        }
+        if self.runtime.strong_count() == 0
+            || !rules.allow(&http1.open, requests, now, now, &self.state.cells)
+        {
+            return;
+        }
+        if self.others_go_first(now) {
+            return;
+        }
+        if let Some(http1) = self.hand_over(http1, Some(now)) {
+            self.keep(http1);
+        }
+    }
+
+    /// Keeps a connection that nobody here needs now, unless its place is needed elsewhere.
+    pub(super) fn keep(&self, http1: Http1) {
+        if !self.state.limits.wants_place() && self.idle.borrow_mut().put(http1, Instant::now()) {
+            self.state.upkeep.look_soon();
+        }
+    }
+
+    /// Whether somebody on another worker, or for another host, waits for a place for much longer than those here.
+    fn others_go_first(&self, now: Instant) -> bool {
+        if !self.state.limits.wants_place() {
+            return false;
+        }
+        let here = self.line.borrow().front().map_or(now, |waiter| waiter.since);
+        self.state.limits.first_since().is_some_and(|first| first + FAIR < here)
+    }
+
+    /// Gives a connection to the first in line that can use it; gives it back when there is none.
+    pub(super) fn hand_over(&self, http1: Http1, idle_since: Option<Instant>) -> Option<Http1> {
+        let mut ready = Ready::Http1(http1, idle_since);
+        loop {
+            let waiter = {
+                let mut line = self.line.borrow_mut();
+                let fits = |waiter: &Waiter| {
+                    waiter.opening.speak != Speak::Http2 && !(waiter.fresh && idle_since.is_some())
+                };
+                let position = line.iter().position(fits);
+                position.and_then(|position| line.remove(position))
+            };
+            match waiter {
+                Some(waiter) => match waiter.sender.send(Ok(ready)) {
+                    Ok(()) => return None,
+                    Err(Ok(unsent)) => ready = unsent,
+                    Err(Err(_)) => return None,
+                },
+                None => match ready {
+                    Ready::Http1(http1, _) => return Some(http1),
+                    Ready::Http2(_) => return None,
+                },
+            }
+        }
+    }
+
+    /// Gives places on HTTP/2 connections to those in line.
+    pub(super) fn serve_streams(self: &Rc<Self>) {
+        loop {
+            self.leave_out_the_gone();
+            let position = self.line.borrow().iter().position(|waiter| waiter.opening.speak != Speak::Http1);
+            let Some(position) = position else { return };
+            let Some(place) = self.take_stream() else {
+                let opening = self.line.borrow().get(position).map(|waiter| waiter.opening.clone());
+                if let Some(opening) = opening {
+                    self.open_more(&opening, || false);
+                }
+                return;
+            };
+            let waiter = self.line.borrow_mut().remove(position);
+            if let Some(waiter) = waiter {
+                drop(waiter.sender.send(Ok(Ready::Http2(place))));
+            }
+        }
+    }
+
+    /// Who does not wait any more leaves the line.
+    pub(super) fn leave_out_the_gone(&self) {
+        self.line.borrow_mut().retain(|waiter| !waiter.sender.is_closed());
+    }
+
+    /// Fails those in line: the first, or all when nothing is left that could serve them.
+    pub(super) fn fail_line(&self, failure: &ConnectFailure) {
+        self.leave_out_the_gone();
+        let all = self.opening.iter().all(|count| count.get() == 0) && self.established.get() == 0;
+        loop {
+            let waiter = self.line.borrow_mut().pop_front();
+            let Some(waiter) = waiter else { return };
+            let _ = waiter.sender.send(Err(failure.clone()));
+            if !all {
+                return;
+            }
+        }
+    }
+
+    /// A stream has ended: its place is free.
+    pub(super) fn stream_ended(self: &Rc<Self>) {
+        if !self.line.borrow().is_empty() {
+            self.serve_streams();
+        } else if self.state.limits.wants_place() {
+            self.close_unused();
+        }
+    }
+
+    /// Something that was handed over is not used.
+    fn put_back(self: &Rc<Self>, ready: Ready) {
+        match ready {
+            Ready::Http1(http1, _) => self.give_back(http1),
+            Ready::Http2(place) => drop(place),
+        }
+    }
+
+    /// The host has closed a connection that was idle since then.
+    pub(super) fn closed_while_idle(&self, since: Instant) {
+        if let Some(runtime) = self.runtime.upgrade() {
+            runtime.idle_limit.closed_at(since.elapsed());
+        }
+    }
+
+    /// The host reset a connection or refused one: what waits for requests is closed, most likely it is gone too.
+    pub(super) fn host_failed(&self) {
+        self.idle.borrow_mut().clear();
+        self.multiplexed
+            .borrow_mut()
+            .retain(|http2| http2.streams.get() > 0 && http2.connection.clone().is_open());
+    }
+
+    /// Closes one connection that no request uses; whether there was one.
+    pub(super) fn close_unused(&self) -> bool {
+        if self.idle.borrow_mut().close_oldest() {
+            return true;
+        }
+        let mut all = self.multiplexed.borrow_mut();
+        let unused = all.iter().position(|http2| http2.streams.get() == 0);
+        unused.map(|position| all.swap_remove(position)).is_some()
     }
 
     /// Closes what is too old or was closed by the host; `false` when the host is gone and the pool with it.
-    pub fn sweep(&self, now: Instant) -> bool {
-        let rules = *self.rules.borrow();
-        let alive = self.runtime.strong_count() > 0;
-        self.idle
-            .borrow_mut()
-            .retain_mut(|idle| alive && rules.allow(idle, now) && idle.pooled.connection.is_reusable());
-        alive
+    pub fn sweep(self: &Rc<Self>, now: Instant) -> bool {
+        self.leave_out_the_gone();
+        let Some(runtime) = self.runtime.upgrade() else {
+            self.idle.borrow_mut().clear();
+            self.multiplexed.borrow_mut().clear();
+            return !self.line.borrow().is_empty();
+        };
+        let (rules, cells, waker) = (self.rules.get(), &self.state.cells, self.state.upkeep.waker());
+        self.idle.borrow_mut().sweep(&rules, &runtime.idle_limit, cells, now, &waker);
+        self.multiplexed.borrow_mut().retain(|http2| {
+            http2.connection.clone().is_open()
+                && rules.allow(&http2.open, http2.requests.get(), idle_since(http2, now), now, cells)
+        });
+        while self.state.limits.wants_place() && self.line.borrow().is_empty() && self.close_unused() {}
+        true
     }
 
-    /// Connections that wait.
+    /// HTTP/1 connections that wait for a request, and HTTP/2 connections.
     pub fn idle_count(&self) -> usize {
-        self.idle.borrow().len()
+        self.idle.borrow().len() + self.multiplexed.borrow().len()
+    }
+}
+
+/// Since when an HTTP/2 connection has had no stream: with streams it is not idle.
+fn idle_since(http2: &Http2, now: Instant) -> Instant {
+    if http2.streams.get() == 0 { http2.idle_since.get() } else { now }
+}
+
+/// Leaves the line when the request goes away; what was handed over in that moment is not lost.
+struct PlaceInLine {
+    pool: Rc<HostPool>,
+    receiver: oneshot::Receiver<Result<Ready, ConnectFailure>>,
+    counted: bool,
+}
+
+impl Drop for PlaceInLine {
+    fn drop(&mut self) {
+        if !self.counted {
+            return;
+        }
+        self.pool.state.cells.pending_active.add(-1);
+        self.receiver.close();
+        if let Ok(Ok(ready)) = self.receiver.try_recv() {
+            self.pool.put_back(ready);
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::{
-    self, Address, Discovery, Endpoint, Health, HttpProtocol, LbPolicy, LoadAssignment, Locality,
-    LocalityEndpoints, TransportSocket, UpstreamHttpOptions,
+    self, Address, CircuitBreakers, Discovery, Endpoint, Health, Http2ClientOptions, HttpProtocol, LbPolicy,
+    LoadAssignment, Locality, LocalityEndpoints, TransportSocket, UpstreamHttpOptions,
 };
 
 use super::cluster::{ClusterSet, Environment};
@@ -58,7 +58,9 @@ pub fn cluster(name: &str) -> model::Cluster {
             max_response_headers_bytes: 60 * 1024,
             enable_trailers: false,
             preserve_header_case: false,
+            http2: Http2ClientOptions::default(),
         },
+        circuit_breakers: CircuitBreakers::default(),
         tcp_keepalive: None,
         metadata: BTreeMap::new(),
     }

@@ -1,0 +1,269 @@
+//! Circuit breakers: what must hold for a cluster over all workers, pushes included.
+//!
+//! Reserve, then act: a guard counts as long as it lives. Where there is no limit nothing is counted, so that nothing is
+//! shared; connections are always counted, since opening one costs much more. A limit that comes by a push does not know
+//! of the requests that run already.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use config::model::{CircuitBreakers, Priority, RetryBudget, Thresholds};
+
+use super::bell::Bell;
+use super::slots::{NO_LIMIT, Resource, Slots};
+use crate::telemetry::Registry;
+use crate::telemetry::registry::{Computed, Family, SimpleLabels};
+
+/// What one priority of a cluster may use.
+#[derive(Debug)]
+pub struct PriorityLimits {
+    /// Connections.
+    pub connections: Arc<Slots>,
+    pending: Resource,
+    requests: Resource,
+    retries: Resource,
+    budget: Budget,
+    track_remaining: AtomicBool,
+}
+
+/// A retry budget: percent in thousandths above, the least number below; all ones for none.
+#[derive(Debug)]
+struct Budget(AtomicU64);
+
+/// A kind of thing that is counted beside connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Requests that wait for a connection.
+    Pending,
+    /// Requests that run.
+    Requests,
+    /// Retries that run.
+    Retries,
+}
+
+/// The limits of a cluster.
+#[derive(Debug)]
+pub struct Limits {
+    name: Arc<str>,
+    default: PriorityLimits,
+    high: PriorityLimits,
+    workers: Mutex<Vec<Weak<Bell>>>,
+}
+
+/// Counts as one of its kind while it lives. Stays on its worker.
+#[derive(Debug)]
+#[must_use = "it counts only while it lives"]
+pub struct Reserved(Option<(Rc<Arc<Limits>>, Priority, Kind)>);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some((limits, priority, kind)) = &self.0 {
+            limits.of(*priority).resource(*kind).put();
+        }
+    }
+}
+
+impl Limits {
+    /// The limits of a new cluster.
+    pub fn new(name: &Arc<str>, config: &CircuitBreakers) -> Arc<Self> {
+        Arc::new(Limits {
+            name: name.clone(),
+            default: PriorityLimits::new(&config.default),
+            high: PriorityLimits::new(&config.high),
+            workers: Mutex::default(),
+        })
+    }
+
+    /// Takes over the limits of a push; what is in use stays in use.
+    pub fn update(&self, config: &CircuitBreakers) {
+        self.default.update(&config.default);
+        self.high.update(&config.high);
+    }
+
+    /// Those of one priority.
+    pub fn of(&self, priority: Priority) -> &PriorityLimits {
+        match priority {
+            Priority::Default => &self.default,
+            Priority::High => &self.high,
+        }
+    }
+
+    /// Adds a worker that is told when others wait for connections of this cluster. With the first one the gauges are
+    /// shown.
+    pub fn join(self: &Arc<Self>, bell: &Arc<Bell>, registry: &Registry) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.push(Arc::downgrade(bell));
+        if workers.len() == 1 {
+            let source = Arc::downgrade(self);
+            registry.compute(source);
+        }
+    }
+
+    /// Asks every worker to close what it does not need.
+    pub fn ask_for_connections(&self) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.retain(|bell| match bell.upgrade() {
+            Some(bell) => {
+                bell.ring();
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Whether a connection of this cluster that nobody uses should make place.
+    pub fn wants_place(&self) -> bool {
+        self.default.connections.has_line() || self.high.connections.has_line()
+    }
+
+    /// Since when the first of those waits who need the place of a connection.
+    pub fn first_since(&self) -> Option<Instant> {
+        [&self.default, &self.high].into_iter().filter_map(|limits| limits.connections.first_since()).min()
+    }
+
+    /// Reserves one of `kind`; `None`: the limit is reached.
+    pub fn reserve(
+        self: &Arc<Self>,
+        local: &Rc<Arc<Self>>,
+        priority: Priority,
+        kind: Kind,
+    ) -> Option<Reserved> {
+        let limits = self.of(priority);
+        let (resource, limit) = match kind {
+            Kind::Pending => (&limits.pending, limits.pending.limit()),
+            Kind::Requests => (&limits.requests, limits.requests.limit()),
+            Kind::Retries => (&limits.retries, limits.retry_limit()),
+        };
+        // A budget is a share of what runs and waits: then these have to be counted, limited or not.
+        let counted = limit != NO_LIMIT || (kind != Kind::Retries && limits.budget.get().is_some());
+        if !counted {
+            return Some(Reserved(None));
+        }
+        resource.take_below(limit).then(|| Reserved(Some((local.clone(), priority, kind))))
+    }
+}
+
+impl PriorityLimits {
+    fn new(config: &Thresholds) -> Self {
+        PriorityLimits {
+            connections: Slots::new(config.max_connections),
+            pending: Resource::new(config.max_pending_requests),
+            requests: Resource::new(config.max_requests),
+            retries: Resource::new(config.max_retries),
+            budget: Budget::new(config.retry_budget),
+            track_remaining: AtomicBool::new(config.track_remaining),
+        }
+    }
+
+    fn update(&self, config: &Thresholds) {
+        self.connections.set_limit(config.max_connections);
+        self.pending.set_limit(config.max_pending_requests);
+        self.requests.set_limit(config.max_requests);
+        self.retries.set_limit(config.max_retries);
+        self.budget.set(config.retry_budget);
+        self.track_remaining.store(config.track_remaining, Ordering::Relaxed);
+    }
+
+    fn resource(&self, kind: Kind) -> &Resource {
+        match kind {
+            Kind::Pending => &self.pending,
+            Kind::Requests => &self.requests,
+            Kind::Retries => &self.retries,
+        }
+    }
+
+    /// Retries that may run now: the budget's share of what runs and waits, else `max_retries`.
+    pub fn retry_limit(&self) -> u32 {
+        match self.budget.get() {
+            None => self.retries.limit(),
+            Some(budget) => {
+                let active = f64::from(self.requests.used()) + f64::from(self.pending.used());
+                budget.min_concurrency.max((budget.percent / 100.0 * active) as u32)
+            }
+        }
+    }
+
+    /// The line of Envoy's gauges: suffix of the name, how many are left.
+    fn left(&self) -> [(usize, u32); 4] {
+        let left = |resource: &Resource| resource.limit().saturating_sub(resource.used());
+        let retries = self.retry_limit().saturating_sub(self.retries.used());
+        [
+            (0, left(self.connections.resource())),
+            (1, left(&self.pending)),
+            (2, left(&self.requests)),
+            (3, retries),
+        ]
+    }
+}
+
+impl Budget {
+    const NONE: u64 = u64::MAX;
+
+    fn new(budget: Option<RetryBudget>) -> Self {
+        let new = Budget(AtomicU64::new(Self::NONE));
+        new.set(budget);
+        new
+    }
+
+    fn set(&self, budget: Option<RetryBudget>) {
+        let packed = budget.map_or(Self::NONE, |budget| {
+            let thousandths = (budget.percent * 1_000.0) as u64;
+            (thousandths << 32) | u64::from(budget.min_concurrency)
+        });
+        self.0.store(packed, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<RetryBudget> {
+        let packed = self.0.load(Ordering::Relaxed);
+        (packed != Self::NONE).then(|| RetryBudget {
+            percent: (packed >> 32) as f64 / 1_000.0,
+            min_concurrency: (packed & u64::from(u32::MAX)) as u32,
+        })
+    }
+}
+
+/// Names and helps of the gauges of one priority: whether a breaker is open, and how much is left.
+macro_rules! gauges {
+    ($open:ident, $left:ident, $priority:literal) => {
+        const $open: [Family; 4] = [
+            gauges!(concat!("envoy_cluster_circuit_breakers_", $priority, "_cx_open")),
+            gauges!(concat!("envoy_cluster_circuit_breakers_", $priority, "_rq_pending_open")),
+            gauges!(concat!("envoy_cluster_circuit_breakers_", $priority, "_rq_open")),
+            gauges!(concat!("envoy_cluster_circuit_breakers_", $priority, "_rq_retry_open")),
+        ];
+        const $left: [Family; 4] = [
+            gauges!(concat!("envoy_cluster_circuit_breakers_", $priority, "_remaining_cx")),
+            gauges!(concat!("envoy_cluster_circuit_breakers_", $priority, "_remaining_pending")),
+            gauges!(concat!("envoy_cluster_circuit_breakers_", $priority, "_remaining_rq")),
+            gauges!(concat!("envoy_cluster_circuit_breakers_", $priority, "_remaining_retries")),
+        ];
+    };
+    ($name:expr) => {
+        Family { name: $name, help: "State of the circuit breaker.", kind: "gauge" }
+    };
+}
+
+gauges!(DEFAULT_OPEN, DEFAULT_LEFT, "default");
+gauges!(HIGH_OPEN, HIGH_LEFT, "high");
+
+impl Computed for Limits {
+    fn values(&self, add: &mut dyn FnMut(&'static Family, SimpleLabels, i128)) {
+        let labels = || vec![("envoy_cluster_name", self.name.to_string())];
+        for (limits, open, remaining) in
+            [(&self.default, &DEFAULT_OPEN, &DEFAULT_LEFT), (&self.high, &HIGH_OPEN, &HIGH_LEFT)]
+        {
+            for (index, left) in limits.left() {
+                add(&open[index], labels(), i128::from(left == 0));
+                if limits.track_remaining.load(Ordering::Relaxed) {
+                    add(&remaining[index], labels(), i128::from(left));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "limits_tests.rs"]
+mod tests;
