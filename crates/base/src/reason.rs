@@ -47,6 +47,8 @@ pub enum Reason {
     UpstreamResetStream,
     /// The upstream refused the request's stream and did nothing (HTTP/2).
     UpstreamRefusedStream,
+    /// A limit of the cluster's circuit breaker is reached.
+    Overflow,
     /// The upstream's answer broke HTTP.
     UpstreamProtocol,
     /// The upstream took longer than the route's timeout.
@@ -61,7 +63,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 16] = [
         Reason::BadRequest,
         Reason::HeadersTooLarge,
         Reason::NoRoute,
@@ -70,6 +72,9 @@ impl Reason {
         Reason::ConnectFailed,
         Reason::UpstreamTls,
         Reason::UpstreamReset,
+        Reason::UpstreamResetStream,
+        Reason::UpstreamRefusedStream,
+        Reason::Overflow,
         Reason::UpstreamProtocol,
         Reason::Timeout,
         Reason::PolicyDenied,
@@ -90,6 +95,7 @@ impl Reason {
             Reason::UpstreamReset => "upstream-reset",
             Reason::UpstreamResetStream => "upstream-reset-stream",
             Reason::UpstreamRefusedStream => "upstream-refused-stream",
+            Reason::Overflow => "upstream-overflow",
             Reason::UpstreamProtocol => "upstream-protocol",
             Reason::Timeout => "timeout",
             Reason::PolicyDenied => "policy-denied",
@@ -108,6 +114,7 @@ impl Reason {
             Reason::ConnectFailed | Reason::UpstreamTls => "UF",
             Reason::UpstreamReset => "UC",
             Reason::UpstreamResetStream | Reason::UpstreamRefusedStream => "UR",
+            Reason::Overflow => "UO",
             Reason::UpstreamProtocol => "UPE",
             Reason::Timeout => "UT",
             Reason::DownstreamReset => "DC",
@@ -146,6 +153,13 @@ impl Reason {
             Reason::UpstreamReset => {
                 "the endpoint closed the connection before it answered; look at the program's log"
             }
+            Reason::UpstreamResetStream => "the endpoint reset the request; look at the program's log",
+            Reason::UpstreamRefusedStream => {
+                "the endpoint refused the request and did nothing; look at its limits, or at a shutdown"
+            }
+            Reason::Overflow => {
+                "a limit of the DestinationRule's connectionPool is reached; look at the load, or raise the limit"
+            }
             Reason::UpstreamProtocol => "the endpoint's answer broke HTTP; look at the program",
             Reason::Timeout => {
                 "no answer came within the route's timeout; look at the program, or raise the timeout"
@@ -164,7 +178,7 @@ impl Reason {
             Reason::BadRequest | Reason::HeadersTooLarge | Reason::DownstreamReset | Reason::PolicyDenied => {
                 Blame::Downstream
             }
-            Reason::NoRoute | Reason::NoCluster | Reason::Draining => Blame::Local,
+            Reason::NoRoute | Reason::NoCluster | Reason::Overflow | Reason::Draining => Blame::Local,
             Reason::NoHealthyUpstream
             | Reason::ConnectFailed
             | Reason::UpstreamTls

@@ -386,3 +386,7 @@ impl fmt::Debug for HostPool {
         f.debug_struct("HostPool").field("idle", &self.idle_count()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;
