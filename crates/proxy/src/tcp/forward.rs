@@ -120,7 +120,9 @@ pub async fn forward<IO>(
                     tracing::debug!(%peer, cluster, "closed: the cluster is not there");
                 }
                 Failure::NoHost => tracing::debug!(%peer, "closed: no usable host"),
-                Failure::Overflow => tracing::debug!(%peer, "closed: the circuit breaker's max_connections is reached"),
+                Failure::Overflow => {
+                    tracing::debug!(%peer, "closed: the circuit breaker's max_connections is reached")
+                }
                 Failure::Connect(failure) => tracing::debug!(%peer, "closed: {failure}"),
             }
             return;
