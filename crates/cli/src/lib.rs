@@ -1,4 +1,4 @@
-//! The user's commands: `demo`, `echo`, `translate`, `explain`, `why`, `cert`, `token`, `ca`.
+//! The user's commands: `demo`, `echo`, `translate`, `explain`, `why`, `status`, `cert`, `token`, `ca`.
 //!
 //! Never imports `control` or `proxy`: it starts their binaries, talks to them over HTTP, and uses the pure rooms offline.
 
@@ -16,6 +16,7 @@ pub mod echo;
 pub mod explain;
 pub mod output;
 pub mod siblings;
+pub mod status;
 pub mod translate;
 pub mod why;
 pub mod workload;
@@ -43,6 +44,8 @@ enum Command {
     Explain(explain::ExplainArguments),
     /// What became of a request: every hop, its time, the rule and the reason, by its x-request-id
     Why(why::WhyArguments),
+    /// How the mesh is: proxies, what of your resources does not act, and the limits in effect
+    Status(status::StatusArguments),
     /// The certificates of a workload without `tulle-proxy`: files for programs, SDS for Envoy
     Cert(cert::CertArguments),
     /// Join tokens: `tulle token create --data DIR --namespace N --service-account A`
@@ -71,6 +74,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Translate(arguments) => translate::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Cert(arguments) => cert::run(arguments),
         Command::Token(passed) => siblings::hand_over("tulled", "token", &passed.words),
         Command::Ca(passed) => siblings::hand_over("tulled", "ca", &passed.words),

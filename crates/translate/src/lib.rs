@@ -19,6 +19,7 @@ pub mod grpc;
 pub mod host;
 pub mod kinds;
 pub mod last_good;
+pub mod limits;
 pub mod merge;
 pub mod names;
 pub mod node;

@@ -35,7 +35,7 @@ pub enum Flavour {
 }
 
 /// A proxy and the workload beside it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyNode {
     /// The whole node id.
     pub id: String,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use translate::ProxyNode;
 
 /// The most streams at a time.
 pub const MOST_STREAMS: usize = 20_000;
@@ -88,6 +89,9 @@ pub struct ConnectionReport {
     pub types: BTreeMap<String, TypeReport>,
     /// What is worth saying about its configuration.
     pub notes: Vec<String>,
+    /// What it said of itself.
+    #[serde(skip)]
+    pub proxy: Arc<ProxyNode>,
 }
 
 /// All connected proxies.
@@ -154,6 +158,11 @@ mod tests {
     use super::*;
 
     fn report(node: &str) -> ConnectionReport {
+        let grpc = protos::envoy::envoy::config::core::v3::Node {
+            id: "sidecar~127.0.0.1~payment.production~cluster.local".to_owned(),
+            user_agent_name: "grpc".to_owned(),
+            ..Default::default()
+        };
         ConnectionReport {
             node: node.to_owned(),
             namespace: "production".to_owned(),
@@ -167,6 +176,7 @@ mod tests {
             revision: 0,
             types: BTreeMap::new(),
             notes: Vec::new(),
+            proxy: Arc::new(ProxyNode::from_node(&grpc).unwrap()),
         }
     }
 

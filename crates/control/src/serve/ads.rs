@@ -143,6 +143,7 @@ fn report(
         revision: 0,
         types: BTreeMap::new(),
         notes: Vec::new(),
+        proxy: Arc::new(node.clone()),
     }
 }
 

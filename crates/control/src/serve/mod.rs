@@ -5,6 +5,7 @@ pub mod grpc;
 pub mod listener;
 pub mod monitoring;
 pub mod observe;
+pub mod status;
 pub mod tls;
 pub mod why;
 

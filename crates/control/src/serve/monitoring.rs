@@ -25,6 +25,7 @@ use super::observe::Observers;
 use super::why;
 use crate::metrics::{self, Render};
 use crate::push::Connections;
+use crate::serve::status;
 use crate::store::{Store, verdicts};
 
 /// The most connections of the port.
@@ -100,16 +101,18 @@ impl Monitoring {
             "/debug/config" => json(&self.store.verdicts()),
             "/debug/connections" => json(&self.connections.list()),
             "/debug/world" => json(&self.world()),
+            "/debug/status" => json(&status::of(&self.store, &self.connections)),
             "/debug/why" => self.why(request.uri().query()).await,
             "/debug" | "/debug/" => json(&json!([
                 "/debug/config",
                 "/debug/connections",
                 "/debug/world",
+                "/debug/status",
                 "/debug/why?request_id="
             ])),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /metrics, /ready, /version, /debug/config, /debug/connections and /debug/world\n"
+                "there are /metrics, /ready, /version, /debug/config, /debug/connections, /debug/world and /debug/status\n"
                     .to_owned(),
             ),
         }
@@ -283,6 +286,8 @@ mod tests {
         assert!(status == 200 && config.contains("\"accepted\""), "{config}");
         let (_, world) = get(&monitoring, "/debug/world", "localhost:15014", LOCAL).await;
         assert!(world.contains("\"services\": 1"), "{world}");
+        let (_, status) = get(&monitoring, "/debug/status", "localhost:15014", LOCAL).await;
+        assert!(status.contains("\"accepted\": 1") && status.contains("\"limits\": []"), "{status}");
         let (_, connections) = get(&monitoring, "/debug/connections", "[::1]:15014", LOCAL).await;
         assert_eq!(connections, "[]\n");
         assert_eq!(get(&monitoring, "/nothing", "localhost", LOCAL).await.0, 404);

@@ -14,6 +14,7 @@ use protos::envoy::envoy::config::core::v3::{HttpProtocolOptions, TcpKeepalive};
 use protos::envoy::envoy::r#type::v3::Percent;
 
 use crate::host;
+use crate::limits::PoolLimits;
 use crate::merge::{self, ClusterPolicy};
 use crate::note::{About, Note};
 use crate::scope::Scope;
@@ -80,20 +81,27 @@ fn balancer(settings: Option<&LoadBalancerSettings>) -> LbPolicy {
     }
 }
 
-/// Limits of a cluster; Envoy's own defaults (1024) are lifted, as in Istio.
-pub fn circuit_breakers(pool: Option<&ConnectionPoolSettings>) -> CircuitBreakers {
+/// The limits that are written; of a gRPC library only `max_requests` acts.
+pub fn pool_limits(pool: Option<&ConnectionPoolSettings>) -> PoolLimits {
     let tcp = pool.and_then(|pool| pool.tcp.as_ref());
     let http = pool.and_then(|pool| pool.http.as_ref());
-    let connections = tcp.and_then(|tcp| positive(tcp.max_connections));
-    let pending = http.and_then(|http| positive(http.http1_max_pending_requests));
-    let requests = http.and_then(|http| positive(http.http2_max_requests));
-    let retries = http.and_then(|http| positive(http.max_retries));
+    PoolLimits {
+        max_connections: tcp.and_then(|tcp| positive(tcp.max_connections)),
+        max_pending_requests: http.and_then(|http| positive(http.http1_max_pending_requests)),
+        max_requests: http.and_then(|http| positive(http.http2_max_requests)),
+        max_retries: http.and_then(|http| positive(http.max_retries)),
+    }
+}
+
+/// Limits of a cluster; Envoy's own defaults (1024) are lifted, as in Istio.
+pub fn circuit_breakers(pool: Option<&ConnectionPoolSettings>) -> CircuitBreakers {
+    let limits = pool_limits(pool);
     let limit = |value: Option<u32>| values::number(value.unwrap_or(u32::MAX));
     let thresholds = Thresholds {
-        max_connections: limit(connections),
-        max_pending_requests: limit(pending),
-        max_requests: limit(requests),
-        max_retries: limit(retries),
+        max_connections: limit(limits.max_connections),
+        max_pending_requests: limit(limits.max_pending_requests),
+        max_requests: limit(limits.max_requests),
+        max_retries: limit(limits.max_retries),
         track_remaining: true,
         ..Default::default()
     };
