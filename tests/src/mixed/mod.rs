@@ -86,6 +86,8 @@ pub struct Mesh {
     control: SocketAddr,
     monitoring: SocketAddr,
     folder: tempfile::TempDir,
+    /// Lifetime of the certificates that sidecars started from now on ask for; a day where nothing is said.
+    pub lifetime_seconds: Option<u32>,
 }
 
 impl Mesh {
@@ -100,6 +102,7 @@ impl Mesh {
             control: nowhere,
             monitoring: nowhere,
             folder: tempfile::tempdir().unwrap(),
+            lifetime_seconds: None,
         };
         mesh.copy_example();
         mesh.start_control();
@@ -144,8 +147,18 @@ impl Mesh {
 
     fn start_control(&mut self) {
         let (config, data) = (self.path("mesh"), self.path("data"));
-        let any = "127.0.0.1:0";
-        let words = ["--config", &config, "--data", &data, "--xds-address", any, "--monitoring-address", any];
+        // Where it was before, if it was.
+        let (xds, monitoring) = (self.control.to_string(), self.monitoring.to_string());
+        let words = [
+            "--config",
+            &config,
+            "--data",
+            &data,
+            "--xds-address",
+            &xds,
+            "--monitoring-address",
+            &monitoring,
+        ];
         let tulled = Process::start("tulled", &words, self.folder.path());
         self.processes.push(("tulled".to_owned(), tulled));
         let file = self.folder.path().join("data/addresses.json");
@@ -180,15 +193,28 @@ impl Mesh {
             control: self.control,
             token_file: folder.join("token"),
             state_directory: folder.join("state"),
-            lifetime_seconds: None,
+            lifetime_seconds: self.lifetime_seconds,
         }
     }
 
-    fn start_tulle(&mut self, workload: &Workload) {
+    /// Starts the control plane where it was, with what it had.
+    pub fn start_control_again(&mut self) {
+        self.start_control();
+    }
+
+    /// Starts a `tulle-proxy` as the sidecar of a workload, with a fresh join token.
+    pub fn start_tulle(&mut self, workload: &Workload) {
         let folder = self.own_folder(workload.name);
         self.write_token(workload, &folder);
+        let bootstrap = self.sidecar(workload, &folder).bootstrap().to_string();
+        std::fs::write(folder.join("bootstrap.json"), bootstrap).unwrap();
+        self.start_tulle_again(workload);
+    }
+
+    /// Starts a `tulle-proxy` with the folder that it had.
+    pub fn start_tulle_again(&mut self, workload: &Workload) {
+        let folder = self.own_folder(workload.name);
         let file = folder.join("bootstrap.json");
-        std::fs::write(&file, self.sidecar(workload, &folder).bootstrap().to_string()).unwrap();
         let words = ["-c", file.to_str().unwrap(), "--concurrency", "1"];
         self.processes.push((workload.name.to_owned(), Process::start("tulle-proxy", &words, &folder)));
     }

@@ -240,6 +240,7 @@ impl Mesh {
             control: self.control,
             token_file,
             state_directory: folder.join("state"),
+            lifetime_seconds: None,
         };
         let file = folder.join("bootstrap.json");
         std::fs::write(&file, serde_json::to_string_pretty(&sidecar.bootstrap())?)?;

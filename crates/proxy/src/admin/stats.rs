@@ -77,7 +77,9 @@ fn own_stats(context: &Context) -> Vec<(&'static str, &'static str, i128)> {
     let readiness = &context.readiness;
     let facts = readiness.sealed.facts();
     let unix = |at: Option<SystemTime>| at.map_or(0, |at| i128::from(crate::tls::error::unix(at)));
+    let received = i128::from(readiness.stream.borrow().resources);
     let mut list = vec![
+        ("tulle_xds_resources_received_total", "counter", received),
         ("tulle_snapshot_in_use", "gauge", i128::from(readiness.from_snapshot())),
         ("tulle_snapshot_refused", "gauge", i128::from(facts.refused.is_some())),
         ("tulle_snapshot_bytes", "gauge", i128::try_from(facts.bytes).unwrap_or(i128::MAX)),

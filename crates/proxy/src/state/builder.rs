@@ -44,6 +44,8 @@ pub struct Stream {
     /// The server has answered every wildcard once, or said nothing for the fetch timeout; or a sealed snapshot stands
     /// in for it.
     pub complete: bool,
+    /// Resources that came, and names that were said to be gone.
+    pub resources: u64,
     /// A stream was open at least once.
     pub was_up: bool,
 }
@@ -381,6 +383,7 @@ impl Handler for Builder {
         );
         self.stream.send_modify(|stream| {
             stream.updates += 1;
+            stream.resources += (update.added.len() + update.removed.len()) as u64;
             stream.rejected += u64::from(!rejected.is_empty());
         });
         if problems.is_empty() {
