@@ -1,6 +1,6 @@
 //! HTTP on a connection.
 
-use super::{AccessLog, HttpFilter, RouteConfiguration};
+use super::{AccessLog, Http2Options, HttpFilter, RouteConfiguration};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +84,8 @@ pub struct HttpConnectionManager {
     pub upgrades: Vec<Upgrade>,
     /// Rules of the HTTP/1 codec.
     pub http1: Http1Options,
+    /// Limits of the HTTP/2 codec.
+    pub http2: Http2Options,
 }
 
 /// Which HTTP the downstream speaks.

@@ -14,6 +14,7 @@ pub mod filter;
 pub mod format;
 pub mod header_operation;
 pub mod http2_client;
+pub mod http2;
 pub mod http_connection_manager;
 pub mod listener;
 pub mod matcher;
@@ -42,6 +43,7 @@ pub use http_connection_manager::{
     HttpConnectionManager, RouteSource, ServerHeader, StripPort, Upgrade,
 };
 pub use http2_client::{Http2ClientOptions, Http2Keepalive};
+pub use http2::Http2Options;
 pub use listener::{
     Direction, FilterChain, FilterChainMatch, Listener, ListenerFilter, NetworkFilter, SourceType,
     TlsInspector,

@@ -3,7 +3,8 @@
 use super::access_log::read_access_logs;
 use super::config_source::read_ads_source;
 use super::http_filter::read_http_filters;
-use super::http_options::{read_common_options, read_http1_options, read_kilobytes, report_http2_options};
+use super::http_options::{read_common_options, read_http1_options, read_kilobytes};
+use super::http2_options::read_http2_options;
 use super::name::{name, required_name};
 use super::route_configuration::read_route_configuration;
 use crate::context::{Context, Result, answers, flag, number, refuse, report, report_true};
@@ -85,6 +86,7 @@ pub fn read_http_connection_manager(
         proxy_100_continue: message.proxy_100_continue,
         upgrades: read_upgrades(cx, &message.upgrade_configs)?,
         http1: read_http1(cx, &message.http_protocol_options)?,
+        http2: read_http2_options(cx, "http2_protocol_options", &message.http2_protocol_options)?,
     })
 }
 
@@ -121,7 +123,7 @@ fn check_fields(cx: &mut Context, message: &pb::HttpConnectionManager) -> Result
             access_log_flush_interval, flush_access_log_on_new_request, access_log_options,
         }
         report "addresses are written as they are" { represent_ipv4_remote_address_as_ipv4_mapped_ipv6 }
-        report "connections are not limited in time yet" { http1_safe_max_connection_duration }
+        report "a response is never cut by it" { http1_safe_max_connection_duration }
         report "the body of a request is limited by stream_idle_timeout only" { request_timeout }
         report "the stream idle timeout stands" { stream_flush_timeout }
         report "the proxy's own drain time stands" { drain_timeout, drain_timeout_jitter }
@@ -131,7 +133,6 @@ fn check_fields(cx: &mut Context, message: &pb::HttpConnectionManager) -> Result
         report_true "an invalid message ends its connection" { stream_error_on_invalid_http_message }
         report_true "PROXY protocol is not supported" { add_proxy_protocol_connection_state }
     } }
-    report_http2_options(cx, "http2_protocol_options", &message.http2_protocol_options);
     Ok(())
 }
 
@@ -139,9 +140,7 @@ fn read_codec(cx: &mut Context, value: i32) -> Result<Codec> {
     match cx.enumeration("codec_type", value)? {
         inner::CodecType::Auto => Ok(Codec::Auto),
         inner::CodecType::Http1 => Ok(Codec::Http1),
-        inner::CodecType::Http2 => {
-            Err(cx.refused_field("codec_type", "HTTP/2 from downstream is not supported yet"))
-        }
+        inner::CodecType::Http2 => Ok(Codec::Http2),
         inner::CodecType::Http3 => Err(cx.refused_field("codec_type", "HTTP/3 is not supported")),
     }
 }
@@ -226,7 +225,6 @@ fn read_upgrades(cx: &mut Context, upgrades: &[inner::UpgradeConfig]) -> Result<
     cx.list("upgrade_configs", upgrades, 16, |cx, message| {
         let inner::UpgradeConfig { upgrade_type, filters, enabled } = message;
         refuse!(cx, "filters of an upgrade are not supported"; filters);
-        cx.note("upgrades are not forwarded yet: such a request is answered with 403");
         let kind = required_name(cx, "upgrade_type", upgrade_type)?.to_ascii_lowercase().into();
         Ok(Upgrade { kind, enabled: flag(enabled, true) })
     })

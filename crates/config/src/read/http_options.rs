@@ -61,7 +61,6 @@ pub fn read_common_options(
             report!(cx, "acts on the downstream side only"; headers_with_underscores_action, max_stream_duration);
         } else {
             report!(cx, "acts on the upstream side only"; max_response_headers_kb);
-            report!(cx, "connections are not limited in time yet"; max_connection_duration);
         }
         let count = number(max_headers_count).unwrap_or(100);
         if count == 0 || count > MAX_HEADERS {

@@ -21,6 +21,7 @@ mod format;
 mod header_matcher;
 mod header_operation;
 mod http2_client;
+mod http2_options;
 mod http_connection_manager;
 mod http_filter;
 mod http_options;

@@ -1,6 +1,6 @@
 //! What a connection manager knows about its downstream connection.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::chain::HttpChain;
 use super::worker::{HttpCells, Worker};
+use crate::http::Gone;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{ConnectionSecurity, Service};
 use crate::telemetry::peer_metadata::PeerCache;
@@ -55,6 +56,8 @@ pub struct ConnectionState {
     pub host_service: RefCell<Option<(Bytes, Interned<Service>)>>,
     /// The worker's counters of this connection manager.
     pub cells: Rc<HttpCells>,
+    /// How the client goes away whose exchange is dropped.
+    pub gone: Rc<Cell<Gone>>,
 }
 
 impl ConnectionState {
@@ -85,6 +88,7 @@ impl ConnectionState {
             peer: PeerCache::default(),
             host_service: RefCell::default(),
             cells: worker.http_cells(&chain.config.stat_prefix),
+            gone: Rc::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::connection::ConnectionState;
 use super::forwarded::Client;
 use super::request_body::Progress;
 use super::worker::Worker;
-use crate::http::{RequestHead, ResponseHead, Version};
+use crate::http::{Gone, RequestHead, ResponseHead, Version};
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{Protocol, Workload};
 use crate::telemetry::recent::Asked;
@@ -67,12 +67,7 @@ pub struct Exchange {
 impl Exchange {
     /// A request that has just come.
     pub fn new(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, head: &RequestHead) -> Self {
-        let protocol = match head.version {
-            Version::Http10 => "HTTP/1.0",
-            Version::Http11 => "HTTP/1.1",
-            Version::Http2 => "HTTP/2",
-        };
-        let mut exchange = Self::begin(worker, connection, protocol);
+        let mut exchange = Self::begin(worker, connection, head.version.as_str());
         // Method, target and the blanks, version and line ends of the first line.
         exchange.record.request_head_bytes =
             (head.method.as_str().len() + head.target.len() + 12 + head.headers.byte_size()) as u64;
@@ -86,8 +81,8 @@ impl Exchange {
     }
 
     /// A request whose head was refused: nothing that it says is known.
-    pub fn of_refused(worker: &Rc<Worker>, connection: &Rc<ConnectionState>) -> Self {
-        Self::begin(worker, connection, "HTTP/1.1")
+    pub fn of_refused(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, version: Version) -> Self {
+        Self::begin(worker, connection, version.as_str())
     }
 
     fn begin(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, protocol: &'static str) -> Self {
@@ -165,7 +160,15 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.record.end = Some(Instant::now());
         if !self.ended {
-            self.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION, "downstream_remote_disconnect");
+            match self.connection.gone.get() {
+                Gone::Disconnected => {
+                    self.flag(
+                        ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
+                        "downstream_remote_disconnect",
+                    );
+                }
+                Gone::Reset => self.flag(ResponseFlags::DOWNSTREAM_REMOTE_RESET, "http2.remote_reset"),
+            }
         }
         self.record.request_body_bytes = self.progress.bytes.get();
         self.record.request_end = self.progress.end.get();

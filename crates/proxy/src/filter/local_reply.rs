@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use base::{Blame, Reason};
 use bytes::Bytes;
 
-use crate::http::{Body, BodyLength, Headers, Refusal, ResponseHead};
+use crate::http::{Body, BodyLength, Headers, Refusal, ResponseHead, Version};
 use crate::route::canonical::NotCanonical;
 use crate::telemetry::ResponseFlags;
 use crate::upstream::CallFailure;
@@ -52,8 +52,8 @@ impl LocalReply {
     }
 
     /// To a head that was refused; the codec closes the connection.
-    pub fn of_refusal(refusal: Refusal) -> Self {
-        let reply = Self::new(refusal.status(), refusal.to_string(), refusal.details());
+    pub fn of_refusal(refusal: Refusal, version: Version) -> Self {
+        let reply = Self::new(refusal.status(), refusal.to_string(), refusal.details(version));
         if refusal.breaks_protocol() { reply.flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) } else { reply }
     }
 

@@ -1,6 +1,6 @@
 //! The HTTP connection manager: from a request's head to the response's, in the order of `docs/life-of-a-request.md`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,7 +19,9 @@ use super::response_headers::{self, Completion};
 use super::router::{Response, Routed};
 use super::worker::Worker;
 use super::{client_certificate, forwarded};
-use crate::http::{Body, Handler, Informational, LocalBoxFuture, Refusal, RequestHead, ResponseHead};
+use crate::http::{
+    Body, Gone, Handler, Informational, LocalBoxFuture, Refusal, RequestHead, ResponseHead, Version,
+};
 use crate::route::{Picked, Routing, canonical, rewrite};
 use crate::telemetry::request_id::{self, RequestIdRules};
 
@@ -29,18 +31,21 @@ pub struct ConnectionManager {
     worker: Rc<Worker>,
     downstream: Downstream,
     current: RefCell<Rc<ConnectionState>>,
+    gone: Rc<Cell<Gone>>,
 }
 
 impl ConnectionManager {
     /// For a connection that the listener gave to that chain.
     pub fn new(worker: &Rc<Worker>, chain: &Arc<HttpChain>, downstream: Downstream) -> Self {
         let connection = Rc::new(ConnectionState::new(worker, chain, downstream.clone()));
-        Self { worker: worker.clone(), downstream, current: RefCell::new(connection) }
+        let gone = connection.gone.clone();
+        Self { worker: worker.clone(), downstream, current: RefCell::new(connection), gone }
     }
 
     /// Serves the next requests by that chain: its filters, routes and access logs.
     pub fn adopt(&self, chain: &Arc<HttpChain>) {
-        let connection = ConnectionState::new(&self.worker, chain, self.downstream.clone());
+        let mut connection = ConnectionState::new(&self.worker, chain, self.downstream.clone());
+        connection.gone = self.gone.clone();
         *self.current.borrow_mut() = Rc::new(connection);
     }
 
@@ -223,10 +228,14 @@ impl Handler for ConnectionManager {
         Box::pin(async move { serving.serve(head, body, sink).await })
     }
 
-    fn refuse(&self, refusal: &Refusal) -> (ResponseHead, Body) {
+    fn refuse(&self, refusal: &Refusal, version: Version) -> (ResponseHead, Body) {
         let serving = self.serving();
-        let exchange = Box::new(Exchange::of_refused(&serving.worker, &serving.connection));
-        serving.reply(LocalReply::of_refusal(*refusal), None, false, exchange)
+        let exchange = Box::new(Exchange::of_refused(&serving.worker, &serving.connection, version));
+        serving.reply(LocalReply::of_refusal(*refusal, version), None, false, exchange)
+    }
+
+    fn client_gone(&self, how: Gone) {
+        self.gone.set(how);
     }
 }
 

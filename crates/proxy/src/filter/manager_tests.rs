@@ -9,7 +9,7 @@ use config::model::{
 };
 
 use crate::filter::testing::*;
-use crate::http::{Body, BodyLength, Handler, Refusal};
+use crate::http::{Body, BodyLength, Handler, Refusal, Version};
 
 fn outbound() -> Proxy {
     Proxy::new(sidecar(vec![]), Direction::Outbound)
@@ -352,7 +352,7 @@ async fn a_refused_head_is_answered_logged_and_counted() {
         for (refusal, status) in
             [(Refusal::Malformed("x"), 400), (Refusal::OldVersion, 426), (Refusal::NO_HOST, 400), (late, 408)]
         {
-            let (head, mut body) = connection.refuse(&refusal);
+            let (head, mut body) = connection.refuse(&refusal, Version::Http11);
             assert_eq!((head.status, head.headers.get_str("server")), (status, Some("istio-envoy")));
             assert!(head.headers.contains("date"));
             while body.frame().await.is_some() {}

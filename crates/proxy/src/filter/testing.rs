@@ -453,5 +453,6 @@ pub fn manager() -> HttpConnectionManager {
         proxy_100_continue: false,
         upgrades: vec![],
         http1: Http1Options::default(),
+        http2: Default::default(),
     }
 }

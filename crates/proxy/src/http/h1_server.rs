@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use runtime::DrainWatch;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::body::{Body, BodyError};
 use super::deadline::Deadline;
@@ -49,6 +50,9 @@ pub struct ServerOptions {
     pub stall_timeout: Duration,
     /// Requests before the connection is closed; `None`: no limit. Envoy's `max_requests_per_connection`.
     pub max_requests: Option<u32>,
+    /// Age at which the connection is closed, between two requests or after the response it is at; `None`: no limit.
+    /// Envoy's `max_connection_duration`.
+    pub max_duration: Option<Duration>,
 }
 
 impl Default for ServerOptions {
@@ -60,6 +64,7 @@ impl Default for ServerOptions {
             idle_timeout: Duration::from_secs(3600),
             stall_timeout: Duration::from_secs(300),
             max_requests: None,
+            max_duration: None,
         }
     }
 }
@@ -75,6 +80,8 @@ pub enum Closed {
     Idle,
     /// The proxy drains.
     Drained,
+    /// It reached its age.
+    Aged,
     /// A head was refused, and answered.
     Refused(Refusal),
 }
@@ -110,11 +117,13 @@ where
     let shared = Rc::new(RefCell::new(Shared::new(io, options.stall_timeout, options.rules.underscores)));
     let drained = RefCell::new(OnWake::new(drain.started()));
     let (leaving, requests) = (Cell::new(false), Cell::new(0));
-    let connection = Connection { shared, handler, options, drained, leaving, requests };
+    let ends = options.max_duration.map(|age| Instant::now() + age);
+    let connection = Connection { shared, handler, options, drained, leaving, requests, ends };
     let mut waiting = Deadline::default();
     loop {
         let mut reader = HeadReader::default();
         waiting.set(Some(options.idle_timeout));
+        connection.shorten(&mut waiting);
         let next = poll_fn(|cx| connection.poll_head(cx, &mut reader, &mut waiting)).await;
         match next? {
             Next::Request(request) => {
@@ -154,6 +163,8 @@ struct Connection<'h, IO, F> {
     /// The drain was seen while the connection was idle.
     leaving: Cell<bool>,
     requests: Cell<u32>,
+    /// When its age is reached.
+    ends: Option<Instant>,
 }
 
 impl<IO, F> Connection<'_, IO, F>
@@ -163,6 +174,19 @@ where
 {
     fn is_draining(&self) -> bool {
         self.drained.borrow_mut().is_ready()
+    }
+
+    fn is_aged(&self) -> bool {
+        self.ends.is_some_and(|ends| ends <= Instant::now())
+    }
+
+    /// Nothing waits longer than the connection lives.
+    fn shorten(&self, waiting: &mut Deadline) {
+        if let Some(ends) = self.ends {
+            let left = ends.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let idle = self.options.idle_timeout;
+            waiting.set(Some(if idle.is_zero() { left } else { left.min(idle) }));
+        }
     }
 
     fn poll_head(
@@ -197,7 +221,8 @@ where
         }
         transport.shrink();
         if self.drained.borrow_mut().poll(cx).is_pending() {
-            return waiting.poll(cx).map(|()| Ok(Next::Closed(Closed::Idle)));
+            let why = |()| Next::Closed(if self.is_aged() { Closed::Aged } else { Closed::Idle });
+            return waiting.poll(cx).map(why).map(Ok);
         }
         if !self.leaving.replace(true) {
             waiting.set(Some(LAST_CALL));
@@ -240,7 +265,7 @@ where
         let mut asked = ConnectionFields::default();
         head.headers.get_all("connection").for_each(|value| asked.push(value.clone()));
         let shared = self.shared.borrow();
-        shared.broken || shared.continue_pending || asked.has("close") || self.is_draining()
+        shared.broken || shared.continue_pending || asked.has("close") || self.is_aged() || self.is_draining()
     }
 
     /// Writes a response; says whether the connection must close.
@@ -284,7 +309,7 @@ where
     }
 
     async fn refuse(&self, refusal: Refusal) -> Result<(), ConnectionError> {
-        let (head, body) = self.handler.refuse(&refusal);
+        let (head, body) = self.handler.refuse(&refusal, Version::Http11);
         let rules = ResponseRules { client: Version::Http11, to_head: false, close: true };
         self.shared.borrow_mut().broken = true;
         self.respond(&head, body, rules).await.map(drop)

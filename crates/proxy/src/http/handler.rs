@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::body::Body;
-use super::head::{BodyLength, RequestHead, ResponseHead};
+use super::head::{BodyLength, RequestHead, ResponseHead, Version};
 use super::refusal::Refusal;
 
 pub use futures_util::future::LocalBoxFuture;
@@ -22,14 +22,28 @@ pub trait Handler {
         sink: Informational,
     ) -> LocalBoxFuture<'a, (ResponseHead, Body)>;
 
-    /// Answers a request whose head was refused, in plain words; the connection closes after it. A host overrides it to
-    /// log and count the refusal.
-    fn refuse(&self, refusal: &Refusal) -> (ResponseHead, Body) {
+    /// Answers a request whose head was refused, in plain words; on HTTP/1 the connection closes after it. A host overrides
+    /// it to log and count the refusal.
+    fn refuse(&self, refusal: &Refusal, _version: Version) -> (ResponseHead, Body) {
         let text = refusal.to_string();
         let mut head = ResponseHead::new(refusal.status(), BodyLength::Known(text.len() as u64));
         head.headers.append("content-type", "text/plain");
         (head, Body::full(text))
     }
+
+    /// Says how the client goes away whose exchange is dropped next. A codec that says nothing means
+    /// [`Gone::Disconnected`].
+    fn client_gone(&self, _how: Gone) {}
+}
+
+/// How a client goes away before its answer is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Gone {
+    /// Its connection ended.
+    #[default]
+    Disconnected,
+    /// It reset the stream.
+    Reset,
 }
 
 /// Takes interim responses on behalf of a codec.

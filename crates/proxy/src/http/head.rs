@@ -16,6 +16,11 @@ pub enum Version {
 }
 
 impl Version {
+    /// Whether it is HTTP/2.
+    pub const fn is_http2(self) -> bool {
+        matches!(self, Version::Http2)
+    }
+
     /// The text that access logs and the wire use.
     pub const fn as_str(self) -> &'static str {
         match self {

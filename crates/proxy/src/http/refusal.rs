@@ -2,6 +2,8 @@
 
 use base::Reason;
 
+use super::head::Version;
+
 /// A message that breaks the rules of its protocol, or a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -87,8 +89,10 @@ impl Refusal {
     }
 
     /// `%RESPONSE_CODE_DETAILS%`, Envoy's words.
-    pub const fn details(self) -> &'static str {
+    pub const fn details(self, version: Version) -> &'static str {
         match self {
+            Refusal::HeadTooLarge { .. } if version.is_http2() => "http2.headers_too_large",
+            Refusal::TooManyHeaders { .. } if version.is_http2() => "http2.too_many_headers",
             Refusal::HeadTooLarge { .. } => "http1.headers_too_large",
             Refusal::TooManyHeaders { .. } => "http1.too_many_headers",
             Refusal::Malformed(_) => "http1.codec_error",

@@ -12,7 +12,7 @@ use crate::tcp::TcpChain;
 use crate::tls::{Secrets, ServerTls};
 
 /// ALPN name of HTTP/2.
-const ALPN_HTTP2: &str = "h2";
+pub const ALPN_HTTP2: &str = "h2";
 
 /// One filter chain with its TLS state. Its connections are told when it is replaced or removed; what becomes of them is
 /// the business of [`super::attachment`].
@@ -67,8 +67,10 @@ impl Chain {
             Some(_) if kept.is_some() => kept,
             Some(options) => {
                 let mut options = (**options).clone();
-                if matches!(config.filters.last(), Some(NetworkFilter::Http(_))) {
-                    // Never agree on a protocol that this proxy does not speak downstream.
+                if let Some(NetworkFilter::Http(manager)) = config.filters.last()
+                    && manager.codec == Codec::Http1
+                {
+                    // Never agree on a protocol that is not spoken here.
                     options.alpn.retain(|name| &**name != ALPN_HTTP2);
                 }
                 let tls = ServerTls::new(&options, &parts.secrets).map_err(|error| Refused {
@@ -101,22 +103,6 @@ impl Chain {
 }
 
 fn check_filters(config: &FilterChain) -> Result<(), Refused> {
-    let refused = |index: usize, field: &str, reason: &str| Refused {
-        path: format!("filters[{index}].typed_config{field}"),
-        reason: reason.to_owned(),
-    };
-    for (index, filter) in config.filters.iter().enumerate() {
-        match filter {
-            NetworkFilter::Http(manager) if manager.codec == Codec::Http2 => {
-                return Err(refused(
-                    index,
-                    ".codec_type",
-                    "HTTP2 is not spoken downstream yet; use AUTO or HTTP1",
-                ));
-            }
-            NetworkFilter::Http(_) | NetworkFilter::Tcp(_) | NetworkFilter::Rbac(_) => {}
-        }
-    }
     if matches!(config.filters.last(), None | Some(NetworkFilter::Rbac(_))) {
         let reason = "the last filter of a chain must be the HTTP connection manager or tcp_proxy";
         return Err(Refused { path: "filters".to_owned(), reason: reason.to_owned() });

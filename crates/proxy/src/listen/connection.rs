@@ -14,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 use super::attachment::Attachment;
 use super::authorize::allowed;
 use super::bound::{Bound, count};
+use super::codec;
 use super::chain::{ActiveListener, Chain};
 use super::choose::{self, Asked};
 use super::detect::{Detected, Detection, Undetected, late};
@@ -21,6 +22,7 @@ use super::inspect::{Seen, begins_like_tls};
 use super::original;
 use super::worker::Worker;
 use crate::filter::{ConnectionManager, Downstream, HttpChain};
+use crate::http::Version;
 use crate::http::h1::server::{ConnectionError, serve};
 use crate::tcp;
 use crate::tcp::Dialled;
@@ -189,24 +191,36 @@ async fn http<IO>(
     worker: &Worker,
     attachment: &Attachment<'_>,
     http: &Arc<HttpChain>,
-    stream: IO,
+    mut stream: IO,
     downstream: Downstream,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let peer = downstream.remote;
     let options = super::options::server_options(&http.config, downstream.session.is_some());
-    let handler = ConnectionManager::new(&worker.http, http, downstream);
+    let handler = ConnectionManager::new(&worker.http, http, downstream.clone());
     let follow = attachment.follow(|chain| {
         if let Some(http) = &chain.http {
             handler.adopt(http);
         }
     });
+    let served = async {
+        let mut begun = BytesMut::new();
+        let drain = attachment.drain();
+        let version = codec::choose(&http.config, &downstream, drain, &mut stream, &mut begun).await?;
+        let stream = Prefixed::new(begun.freeze(), stream);
+        if version == Version::Http2 {
+            codec::serve_http2(worker, peer, stream, &handler, &http.config, drain).await;
+            return None;
+        }
+        Some(serve(stream, &handler, &options, drain).await)
+    };
     let served = tokio::select! {
         biased;
         () = follow => return,
-        served = serve(stream, &handler, &options, attachment.drain()) => served,
+        served = served => served,
     };
+    let Some(served) = served else { return };
     match served {
         Ok(closed) => tracing::trace!(%peer, ?closed, "connection closed"),
         Err(ConnectionError::ClientGone) => tracing::trace!(%peer, "the client went away"),

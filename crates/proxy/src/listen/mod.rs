@@ -12,6 +12,7 @@ pub mod bound;
 pub mod chain;
 pub mod choose;
 pub mod client_hello;
+mod codec;
 pub mod connection;
 pub mod detect;
 #[cfg(test)]

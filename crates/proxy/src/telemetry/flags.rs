@@ -8,8 +8,8 @@ use std::fmt;
 pub struct ResponseFlags(u32);
 
 /// Short forms, in the order in which Envoy prints them; the position is the bit.
-const NAMES: [&str; 14] =
-    ["UH", "UF", "NR", "UT", "UC", "DC", "UPE", "DPE", "NC", "URX", "UO", "UR", "SI", "DT"];
+const NAMES: [&str; 15] =
+    ["UH", "UF", "NR", "UT", "UC", "DC", "UPE", "DPE", "NC", "URX", "UO", "UR", "SI", "DT", "DR"];
 
 macro_rules! flags {
     ($($(#[$doc:meta])* $name:ident = $bit:expr;)*) => {
@@ -46,6 +46,8 @@ flags! {
     STREAM_IDLE_TIMEOUT = 12;
     /// `DT`: the stream's longest duration passed.
     DURATION_TIMEOUT = 13;
+    /// `DR`: the client reset the stream.
+    DOWNSTREAM_REMOTE_RESET = 14;
 }
 
 impl ResponseFlags {
@@ -64,7 +66,7 @@ impl ResponseFlags {
 
     /// Long names, comma-separated; `-` for none.
     pub fn long(self) -> String {
-        const LONG: [&str; 14] = [
+        const LONG: [&str; 15] = [
             "NoHealthyUpstream",
             "UpstreamConnectionFailure",
             "NoRouteFound",
@@ -79,6 +81,7 @@ impl ResponseFlags {
             "UpstreamRemoteReset",
             "StreamIdleTimeout",
             "DurationTimeout",
+            "DownstreamRemoteReset",
         ];
         let set: Vec<_> =
             LONG.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0).map(|(_, n)| *n).collect();
