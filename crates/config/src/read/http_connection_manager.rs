@@ -225,6 +225,7 @@ fn read_upgrades(cx: &mut Context, upgrades: &[inner::UpgradeConfig]) -> Result<
     cx.list("upgrade_configs", upgrades, 16, |cx, message| {
         let inner::UpgradeConfig { upgrade_type, filters, enabled } = message;
         refuse!(cx, "filters of an upgrade are not supported"; filters);
+        cx.note("upgrades are not forwarded yet: the offer is dropped");
         let kind = required_name(cx, "upgrade_type", upgrade_type)?.to_ascii_lowercase().into();
         Ok(Upgrade { kind, enabled: flag(enabled, true) })
     })

@@ -212,7 +212,7 @@ async fn interim_responses_come_before_the_answer() {
 #[tokio::test]
 async fn a_reset_by_the_client_drops_the_exchange() {
     let recorder = Recorder::default();
-    with_client(options(), &recorder, async |send, _drain| {
+    let _closed = with_client(options(), &recorder, async |send, _drain| {
         let mut send = send.ready().await.unwrap();
         let (answer, mut body) = send.send_request(request("POST", "/hold"), false).unwrap();
         recorder.reached.notified().await;
@@ -232,7 +232,7 @@ async fn a_client_that_takes_nothing_holds_a_bounded_number_of_bytes() {
     let recorder = Recorder::default();
     let taken = recorder.dropped.clone();
     let options = ServerOptions { stall_timeout: Duration::from_millis(200), ..options() };
-    with_client(options, &recorder, async |send, _drain| {
+    let _closed = with_client(options, &recorder, async |send, _drain| {
         // Nothing is released: the client's window closes.
         let response = get(&send, request("GET", "/endless")).await.unwrap();
         let mut body = response.into_body();
@@ -254,7 +254,7 @@ async fn a_client_that_takes_nothing_holds_a_bounded_number_of_bytes() {
 async fn an_upload_that_nobody_takes_is_held_by_the_window() {
     let recorder = Recorder::default();
     let options = ServerOptions { stream_window: 100_000, ..options() };
-    with_client(options, &recorder, async |send, _drain| {
+    let _closed = with_client(options, &recorder, async |send, _drain| {
         let mut send = send.ready().await.unwrap();
         let (answer, mut body) = send.send_request(request("POST", "/hold"), false).unwrap();
         recorder.reached.notified().await;
@@ -282,7 +282,7 @@ async fn an_upload_that_nobody_takes_is_held_by_the_window() {
 #[tokio::test]
 async fn a_body_that_lies_about_its_length_is_an_error_on_both_sides() {
     let recorder = Recorder::default();
-    with_client(options(), &recorder, async |send, _drain| {
+    let _closed = with_client(options(), &recorder, async |send, _drain| {
         let mut send = send.ready().await.unwrap();
         let mut lying = request("POST", "/read");
         lying.headers_mut().insert("content-length", "5".parse().unwrap());
@@ -312,7 +312,7 @@ async fn a_body_that_lies_about_its_length_is_an_error_on_both_sides() {
 #[tokio::test]
 async fn a_head_beyond_a_limit_is_answered() {
     let recorder = Recorder::default();
-    with_client(options(), &recorder, async |send, _drain| {
+    let _closed = with_client(options(), &recorder, async |send, _drain| {
         let mut large = request("GET", "/");
         large.headers_mut().insert("x", "v".repeat(62_000).parse().unwrap());
         let answer = get(&send, large).await.unwrap();
