@@ -13,8 +13,8 @@ pub mod endpoint;
 pub mod filter;
 pub mod format;
 pub mod header_operation;
-pub mod http2_client;
 pub mod http2;
+pub mod http2_client;
 pub mod http_connection_manager;
 pub mod listener;
 pub mod matcher;
@@ -42,8 +42,8 @@ pub use http_connection_manager::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores, Http1Options,
     HttpConnectionManager, RouteSource, ServerHeader, StripPort, Upgrade,
 };
-pub use http2_client::{Http2ClientOptions, Http2Keepalive};
 pub use http2::Http2Options;
+pub use http2_client::{Http2ClientOptions, Http2Keepalive};
 pub use listener::{
     Direction, FilterChain, FilterChainMatch, Listener, ListenerFilter, NetworkFilter, SourceType,
     TlsInspector,

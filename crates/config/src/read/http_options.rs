@@ -3,7 +3,6 @@
 use crate::context::{Context, Result, flag, number, refuse, report};
 use crate::model::HeadersWithUnderscores;
 use protos::envoy::envoy::config::core::v3 as core;
-use protos::envoy::google::protobuf::BoolValue;
 use std::time::Duration;
 
 /// Envoy's default of `idle_timeout`.
@@ -165,50 +164,6 @@ fn read_key_format(
         }
         None => false,
     })
-}
-
-/// Walks `Http2ProtocolOptions`: the codec's own limits stand, and every field is reported.
-pub fn report_http2_options(cx: &mut Context, name: &str, message: &Option<core::Http2ProtocolOptions>) {
-    let Some(message) = message else { return };
-    cx.field(name, |cx| {
-        let core::Http2ProtocolOptions {
-            hpack_table_size,
-            max_concurrent_streams,
-            initial_stream_window_size,
-            initial_connection_window_size,
-            allow_connect,
-            allow_metadata,
-            max_outbound_frames,
-            max_outbound_control_frames,
-            max_consecutive_inbound_frames_with_empty_payload,
-            max_inbound_priority_frames_per_stream,
-            max_inbound_window_update_frames_per_data_frame_sent,
-            stream_error_on_invalid_http_messaging,
-            override_stream_error_on_invalid_http_message,
-            custom_settings_parameters,
-            connection_keepalive,
-            use_oghttp2_codec,
-            max_metadata_size,
-            enable_huffman_encoding,
-            max_header_field_size_kb,
-            disallow_obs_text,
-            stream_reset_burst,
-            stream_reset_rate,
-        } = message;
-        let on = |value: &Option<BoolValue>| flag(value, false);
-        report!(cx, "HTTP/2 uses the codec's own limits";
-            hpack_table_size, max_concurrent_streams, initial_stream_window_size, initial_connection_window_size,
-            max_outbound_frames, max_outbound_control_frames, max_consecutive_inbound_frames_with_empty_payload,
-            max_inbound_priority_frames_per_stream, max_inbound_window_update_frames_per_data_frame_sent,
-            custom_settings_parameters, connection_keepalive, max_metadata_size, max_header_field_size_kb,
-            stream_reset_burst, stream_reset_rate, enable_huffman_encoding);
-        report!(cx, "CONNECT and METADATA over HTTP/2 are refused"; allow_connect, allow_metadata);
-        report!(cx, "an invalid message resets its stream"; stream_error_on_invalid_http_messaging);
-        cx.report_set("use_oghttp2_codec", &on(use_oghttp2_codec), "there is one codec");
-        cx.report_set("disallow_obs_text", &on(disallow_obs_text), "the HTTP/2 codec decides");
-        let override_error = on(override_stream_error_on_invalid_http_message);
-        cx.report_set("override_stream_error_on_invalid_http_message", &override_error, "an invalid message resets its stream");
-    });
 }
 
 #[cfg(test)]
