@@ -71,6 +71,15 @@ impl Speak {
     }
 }
 
+/// The names to offer for bytes that nobody looks into. To a peer of the mesh HTTP is not announced, by which it would
+/// choose its chain: a cluster of a port that declares no protocol is called both ways.
+pub fn offer_for_bytes(configured: &[Arc<str>]) -> Vec<Vec<u8>> {
+    let mesh = configured.iter().any(|name| &**name == "istio");
+    let http = |name: &str| ["h2", "http/1.1", "http/1.0"].contains(&name.trim_start_matches("istio-"));
+    let names = configured.iter().filter(|name| !(mesh && http(name)));
+    names.map(|name| name.as_bytes().to_vec()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +100,17 @@ mod tests {
         );
         assert_eq!(offered(Speak::Http2, &["h2", "http/1.1"]), ["h2"]);
         assert_eq!(offered(Speak::Either, &["istio", "h2"]), ["istio", "h2"]);
+    }
+
+    #[test]
+    fn bytes_are_not_announced_as_http_to_the_mesh() {
+        let offered = |configured: &[&str]| {
+            let configured: Vec<Arc<str>> = configured.iter().map(|name| (*name).into()).collect();
+            let names = offer_for_bytes(&configured).into_iter();
+            names.map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(offered(&["istio-http/1.1", "istio", "http/1.1"]), ["istio"]);
+        assert_eq!(offered(&["h2", "http/1.1"]), ["h2", "http/1.1"], "as somebody wrote it");
     }
 
     #[test]

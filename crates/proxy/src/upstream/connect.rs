@@ -10,7 +10,7 @@ use config::model::{self, TcpKeepalive};
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::alpn::Speak;
+use super::alpn::{self, Speak};
 use super::host::{Host, HostAddress};
 use super::stream::UpstreamStream;
 use super::transport::Transport;
@@ -122,7 +122,7 @@ pub async fn connect(
 fn offer(speak: Option<Speak>) -> impl Fn(&[Arc<str>]) -> Vec<Vec<u8>> {
     move |configured| match speak {
         Some(speak) => speak.offer(configured),
-        None => configured.iter().map(|name| name.as_bytes().to_vec()).collect(),
+        None => alpn::offer_for_bytes(configured),
     }
 }
 

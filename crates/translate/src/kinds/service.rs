@@ -160,7 +160,8 @@ pub fn verdict(world: &World, service: &Resource<Service>, notes: &mut Vec<Note>
             Protocol::Datagram => about.info(field, "UDP and SCTP are never proxied"),
             Protocol::Unknown => about.info(
                 format!("{field}.name"),
-                "the protocol is not declared and taken as HTTP/1.1; name the port http-… or set appProtocol",
+                "the protocol is not declared: tulle-proxy finds it out from the first bytes, Envoy takes it as HTTP/1.1; \
+                 name the port http-… or set appProtocol",
             ),
         }
         // Only a name can be missing; a number needs no look at every workload.

@@ -84,7 +84,8 @@ fn outbound(
     let protocol = service::protocol(port);
     let pool = policy.connection_pool;
     // Istio's ALPN filter, by which a caller would say what it found out, is in no Envoy but Istio's own.
-    let declared = if protocol == Protocol::Unknown { Protocol::Http } else { protocol };
+    let undetected = protocol == Protocol::Unknown && !scope.is_tulle();
+    let declared = if undetected { Protocol::Http } else { protocol };
     let spoken = protocol.is_http().then(|| upstream_http::upstream(scope, declared, pool));
     if let Some(spoken) = spoken {
         let common = FROM_PEERS.limit_responses(destination_rule::http_options(pool));

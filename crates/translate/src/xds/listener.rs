@@ -10,10 +10,10 @@ use protos::envoy::envoy::config::core::v3::TrafficDirection;
 use protos::envoy::envoy::config::listener::v3::{FilterChain, Listener};
 
 use crate::kinds::authorization_policy::{self, Rules};
-use crate::kinds::service;
+use crate::kinds::service::{self, Protocol};
 use crate::note::About;
 use crate::scope::Scope;
-use crate::xds::{http_connection_manager, inbound_chains, tcp_proxy};
+use crate::xds::{detection, http_connection_manager, inbound_chains, tcp_proxy};
 use crate::{merge, names, values};
 
 /// An own port of the workload: the Services that lead to it, the first by name first, and the port of each.
@@ -59,10 +59,12 @@ pub fn listeners(scope: &Scope<'_>, about: &mut About<'_>) -> Vec<Listener> {
             about.warning("node.metadata.INSTANCE_IPS", reason);
             continue;
         }
-        all.push(if service::protocol(port).is_http() {
-            outbound_http(scope, address, number, &number.to_string())
-        } else {
-            outbound_tcp(scope, address, service, port)
+        all.push(match service::protocol(port) {
+            Protocol::Unknown if scope.is_tulle() => outbound_undeclared(scope, address, service, port),
+            Protocol::Http | Protocol::Http2 | Protocol::Unknown => {
+                outbound_http(scope, address, number, &number.to_string())
+            }
+            Protocol::Tcp | Protocol::Datagram => outbound_tcp(scope, address, service, port),
         });
     }
     if let Some((port, instance)) = scope.world.mesh().proxy_http_port().zip(scope.instances.first()) {
@@ -133,6 +135,28 @@ fn outbound_tcp(
         filter_chains: vec![FilterChain { filters, ..Default::default() }],
         ..bound(address, port.port, &name, TrafficDirection::Outbound)
     }
+}
+
+/// Requests are routed, anything else is passed on as it is.
+fn outbound_undeclared(
+    scope: &Scope<'_>,
+    address: IpAddr,
+    service: &Resource<Service>,
+    port: &ServicePort,
+) -> Listener {
+    let mut listener = outbound_tcp(scope, address, service, port);
+    let requests = outbound_http(scope, address, port.port, &port.port.to_string());
+    let requests = requests.filter_chains.into_iter().map(|chain| FilterChain {
+        name: format!("{}_http", listener.name),
+        filter_chain_match: inbound_chains::condition("raw_buffer", &inbound_chains::HTTP),
+        ..chain
+    });
+    // Not one of the chains: who has matched the transport is not looked for among chains without one.
+    listener.default_filter_chain = listener.filter_chains.pop();
+    listener.filter_chains = requests.collect();
+    listener.listener_filters = vec![detection::tls_inspector(), detection::http_inspector()];
+    detection::limit(&mut listener, scope);
+    listener
 }
 
 fn bound(address: IpAddr, port: u16, name: &str, direction: TrafficDirection) -> Listener {

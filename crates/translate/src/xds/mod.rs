@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod cluster;
+pub mod detection;
 pub mod header_limits;
 pub mod http_connection_manager;
 pub mod inbound_chains;

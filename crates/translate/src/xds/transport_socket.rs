@@ -25,9 +25,8 @@ use crate::xds::upstream_http::Upstream;
 /// The cluster of an Envoy's bootstrap where it gets its secrets, as in Istio's.
 const SECRET_SERVER: &str = "sds-grpc";
 /// Protocols that a sidecar accepts from its peers.
-fn server_alpn(scope: &Scope<'_>, protocol: Protocol) -> &'static [&'static str] {
+fn server_alpn(protocol: Protocol) -> &'static [&'static str] {
     match protocol {
-        Protocol::Http | Protocol::Http2 | Protocol::Unknown if !scope.speaks_http2() => &["http/1.1"],
         Protocol::Http | Protocol::Http2 | Protocol::Unknown => &["h2", "http/1.1"],
         // No exchange of metadata inside the connection: Istio's `istio-peer-exchange` would be answered by nobody.
         Protocol::Tcp | Protocol::Datagram => &["istio"],
@@ -35,12 +34,13 @@ fn server_alpn(scope: &Scope<'_>, protocol: Protocol) -> &'static [&'static str]
 }
 
 /// Protocols that a sidecar offers to a peer in the mesh: Istio's names first. `None`: bytes that it does not look into.
-fn client_alpn(spoken: Option<Upstream>) -> &'static [&'static str] {
+fn client_alpn(scope: &Scope<'_>, spoken: Option<Upstream>) -> &'static [&'static str] {
     match spoken {
         None => &["istio"],
         Some(Upstream::Http1) => &["istio-http/1.1", "istio", "http/1.1"],
         Some(Upstream::Http2) => &["istio-h2", "istio", "h2"],
-        // Each connection offers what it speaks.
+        // Each connection of `tulle-proxy` offers these in the form of what it speaks; Envoy does so without a list.
+        Some(Upstream::AsDownstream) if scope.is_tulle() => &["istio-http/1.1", "istio", "http/1.1"],
         Some(Upstream::AsDownstream) => &[],
     }
 }
@@ -70,7 +70,7 @@ pub fn downstream(scope: &Scope<'_>, protocol: Protocol) -> TransportSocket {
         std::iter::once(mesh.trust_domain()).chain(mesh.trust_domain_aliases.iter().map(String::as_str));
     let names = domains.map(|domain| values::prefix(format!("spiffe://{domain}/"))).collect();
     let context = DownstreamTlsContext {
-        common_tls_context: Some(mesh_context(scope, names, server_alpn(scope, protocol))),
+        common_tls_context: Some(mesh_context(scope, names, server_alpn(protocol))),
         require_client_certificate: values::boolean(true),
         ..Default::default()
     };
@@ -87,7 +87,7 @@ pub fn upstream_mesh(
     sni: String,
     names: Vec<StringMatcher>,
 ) -> TransportSocket {
-    let common = mesh_context(scope, names, client_alpn(spoken));
+    let common = mesh_context(scope, names, client_alpn(scope, spoken));
     upstream(UpstreamTlsContext { common_tls_context: Some(common), sni, ..Default::default() })
 }
 

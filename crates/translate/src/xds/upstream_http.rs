@@ -34,12 +34,20 @@ pub enum Upstream {
 
 /// What is spoken to a Service port: what it declares, unless a policy upgrades it or keeps the caller's protocol.
 pub fn upstream(scope: &Scope<'_>, protocol: Protocol, pool: Option<&ConnectionPoolSettings>) -> Upstream {
-    if scope.speaks_http2() { chosen(protocol, pool, scope.world.mesh()) } else { Upstream::Http1 }
+    if scope.speaks_http2() || protocol == Protocol::Unknown {
+        chosen(protocol, pool, scope.world.mesh())
+    } else {
+        Upstream::Http1
+    }
 }
 
 /// What is spoken to the app: what its port declares, whatever callers and policies do.
 pub fn to_app(scope: &Scope<'_>, protocol: Protocol) -> Upstream {
-    if scope.speaks_http2() { chosen(protocol, None, &MeshConfig::default()) } else { Upstream::Http1 }
+    if scope.speaks_http2() || protocol == Protocol::Unknown {
+        chosen(protocol, None, &MeshConfig::default())
+    } else {
+        Upstream::Http1
+    }
 }
 
 fn chosen(protocol: Protocol, pool: Option<&ConnectionPoolSettings>, mesh: &MeshConfig) -> Upstream {
