@@ -237,7 +237,6 @@ impl Mesh {
             app_address: self.place.program(workload.host).ip(),
             bind_vips: workload.name == "frontend",
             trust_domain: "cluster.local".to_owned(),
-            lifetime_seconds: None,
             control: self.control,
             token_file,
             state_directory: folder.join("state"),

@@ -32,6 +32,8 @@ use crate::upstream::{Environment, resolve};
 
 /// How long the access logs get for their last lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+/// What tasks that end at the deadline of the drain may take for it: the workers end only after them.
+const LAST_STEPS: Duration = Duration::from_millis(500);
 /// How often the end of the drain is looked for.
 const LOOK: Duration = Duration::from_millis(10);
 /// Pause before sockets that could not be bound are tried again.
@@ -105,7 +107,8 @@ pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String
         return Err(failures.join("; "));
     }
     host.start_tasks(&tasks, manager, complete, state, known)?;
-    let result = supervisor.run(host.options.drain_time()).await.map_err(|error| error.to_string());
+    let grace = host.options.drain_time() + LAST_STEPS;
+    let result = supervisor.run(grace).await.map_err(|error| error.to_string());
     // Workers end with their last sender; before, they finish what runs.
     drop(senders);
     for worker in workers {

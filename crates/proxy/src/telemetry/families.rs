@@ -21,8 +21,10 @@ families! {
     CLUSTER_CONNECTIONS_ACTIVE: "gauge" "envoy_cluster_upstream_cx_active", "Connections open to the cluster.";
     /// Connections to a cluster that could not be made. Label `envoy_cluster_name`.
     CLUSTER_CONNECT_FAILURES: "counter" "envoy_cluster_upstream_cx_connect_fail", "Connections that could not be made.";
-    /// Requests that a limit of the circuit breaker refused. Label `envoy_cluster_name`.
-    CLUSTER_PENDING_OVERFLOW: "counter" "envoy_cluster_upstream_rq_pending_overflow", "Requests that the circuit breaker refused.";
+    /// Requests beyond `max_pending_requests`. Label `envoy_cluster_name`.
+    CLUSTER_PENDING_OVERFLOW: "counter" "envoy_cluster_upstream_rq_pending_overflow", "Requests that found no place in line for a connection.";
+    /// Requests beyond `max_requests`. Label `envoy_cluster_name`.
+    CLUSTER_ACTIVE_OVERFLOW: "counter" "envoy_cluster_upstream_rq_active_overflow", "Requests beyond those that may run.";
     /// Requests that had to wait for a connection. Label `envoy_cluster_name`.
     CLUSTER_PENDING_TOTAL: "counter" "envoy_cluster_upstream_rq_pending_total", "Requests that had to wait for a connection.";
     /// Requests that wait for a connection now. Label `envoy_cluster_name`.

@@ -137,7 +137,7 @@ impl HostPool {
             Some(request) => Ok(Checkout { pool: self.clone(), ready, request }),
             None => {
                 self.put_back(ready);
-                self.state.cells.pending_overflow.increment();
+                self.state.cells.active_overflow.increment();
                 Err(Unavailable::Overflow("max_requests"))
             }
         }

@@ -144,6 +144,7 @@ async fn requests_beyond_the_limit_overflow_and_a_push_lifts_it() {
         let others = async {
             until(|| held.waiting.get() == 1).await;
             assert_eq!(proxy.get("/", &[]).await.status, 503);
+            assert_eq!(count(&proxy, "upstream_rq_active_overflow"), "1");
             push(&proxy, held.address, |config| {
                 config.circuit_breakers = breakers(|default| default.max_requests = 2);
             });

@@ -43,8 +43,10 @@ pub struct ClusterCells {
     pub connect_failures: Arc<Counter>,
     /// Connections open now.
     pub connections_active: Arc<Gauge>,
-    /// Requests that the circuit breaker refused.
+    /// Requests beyond `max_pending_requests`.
     pub pending_overflow: Arc<Counter>,
+    /// Requests beyond `max_requests`.
+    pub active_overflow: Arc<Counter>,
     /// Requests that had to wait for a connection.
     pub pending_total: Arc<Counter>,
     /// Requests that wait now.
@@ -216,6 +218,7 @@ fn cells(registry: &Registry, name: &str) -> ClusterCells {
         connect_failures: registry.counter(&families::CLUSTER_CONNECT_FAILURES, labels()),
         connections_active: registry.gauge(&families::CLUSTER_CONNECTIONS_ACTIVE, labels()),
         pending_overflow: registry.counter(&families::CLUSTER_PENDING_OVERFLOW, labels()),
+        active_overflow: registry.counter(&families::CLUSTER_ACTIVE_OVERFLOW, labels()),
         pending_total: registry.counter(&families::CLUSTER_PENDING_TOTAL, labels()),
         pending_active: registry.gauge(&families::CLUSTER_PENDING_ACTIVE, labels()),
         connection_overflow: registry.counter(&families::CLUSTER_CONNECTION_OVERFLOW, labels()),
