@@ -72,9 +72,7 @@ fn details(reason: Reason) -> &'static str {
         Reason::UpstreamProtocol => "upstream_reset_after_response_started{protocol_error}",
         Reason::UpstreamReset => "upstream_reset_after_response_started{connection_termination}",
         Reason::UpstreamResetStream => "upstream_reset_after_response_started{remote_reset}",
-        Reason::UpstreamRefusedStream => {
-            "upstream_reset_after_response_started{remote_refused_stream_reset}"
-        }
+        Reason::UpstreamRefusedStream => "upstream_reset_after_response_started{remote_refused_stream_reset}",
         _ => "downstream_request_body_error",
     }
 }
