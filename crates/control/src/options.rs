@@ -94,8 +94,12 @@ pub enum TokenCommand {
 /// The certificate authority.
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
-    /// Make the root certificate, without starting the control plane.
+    /// Make the root certificate, or take in an authority of your own, without starting the control plane.
     Init {
+        /// Folder of your own authority, by Istio's names: ca-cert.pem and ca-key.pem sign, cert-chain.pem leads to
+        /// root-cert.pem. Nothing is made then.
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
         /// The data directory of `tulled`.
         #[arg(long, value_name = "DIR", env = "TULLE_DATA", default_value_os_t = default_data())]
         data: PathBuf,

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 use xds::server::AdsService;
 
-use crate::ca::Authority;
+use crate::ca::{Authority, plugged};
 use crate::csr::{CertificateService, certificate_server};
 use crate::files::{self, Access, FileError};
 use crate::metrics::{CertificateMetrics, Render};
@@ -74,8 +74,11 @@ fn once(command: Command) -> Result<String, TaskError> {
             let wanted = NewToken { namespace, service_account, lifetime: ttl, max_uses };
             Ok(token::create(&data, &wanted, &existing(&data, clock)?)?.to_string())
         }
-        Command::Ca(CaCommand::Init { data, trust_domain }) => {
-            let authority = Authority::create(&data, &trust_domain, clock)?;
+        Command::Ca(CaCommand::Init { from, data, trust_domain }) => {
+            let authority = match from {
+                Some(from) => plugged::plug_in(&from, &data, &trust_domain, clock)?,
+                None => Authority::create(&data, &trust_domain, clock)?,
+            };
             shown(&authority, &data, LogFormat::Text)
         }
         Command::Ca(CaCommand::Show { data, output }) => shown(&existing(&data, clock)?, &data, output),

@@ -55,6 +55,18 @@ pub fn certificates(source: &str, text: &[u8]) -> Result<Vec<CertificateDer<'sta
     Ok(certificates)
 }
 
+/// A certificate as PEM.
+pub fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in encoded.as_bytes().chunks(64) {
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
 /// The first private key of a PEM text (PKCS#8, PKCS#1 or SEC1).
 ///
 /// # Errors

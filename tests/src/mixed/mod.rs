@@ -93,8 +93,25 @@ pub struct Mesh {
 impl Mesh {
     /// Starts the example's control plane on 127.`block`/16, and no workload.
     pub fn without_workloads(envoy: &Path, block: u8, dialect: Dialect) -> Mesh {
+        let mut mesh = Mesh::with_nothing(envoy, block, dialect);
+        mesh.start_control();
+        mesh
+    }
+
+    /// Starts the example without an Envoy; the control plane signs with the operator's authority in `from`.
+    pub fn with_authority(block: u8, from: &Path) -> Mesh {
+        let mut mesh = Mesh::with_nothing(Path::new(""), block, Dialect::Delta);
+        let words = ["ca", "init", "--from", from.to_str().unwrap(), "--data", &mesh.path("data")];
+        let output = Command::new(binary("tulled")).args(words).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        mesh.start_control();
+        mesh.start_workloads(&[]);
+        mesh
+    }
+
+    fn with_nothing(envoy: &Path, block: u8, dialect: Dialect) -> Mesh {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut mesh = Mesh {
+        let mesh = Mesh {
             processes: Vec::new(),
             block,
             dialect,
@@ -105,7 +122,6 @@ impl Mesh {
             lifetime_seconds: None,
         };
         mesh.copy_example();
-        mesh.start_control();
         mesh
     }
 
@@ -113,21 +129,25 @@ impl Mesh {
     /// and waits until each has its configuration.
     pub fn start(envoy: &Path, block: u8, dialect: Dialect, envoys: &[&str]) -> Mesh {
         let mut mesh = Mesh::without_workloads(envoy, block, dialect);
+        mesh.start_workloads(envoys);
+        mesh
+    }
+
+    fn start_workloads(&mut self, envoys: &[&str]) {
         for workload in WORKLOADS {
-            mesh.start_program(&workload);
+            self.start_program(&workload);
             if envoys.contains(&workload.name) {
-                mesh.start_envoy(&workload, &workload, workload.name);
+                self.start_envoy(&workload, &workload, workload.name);
             } else {
-                mesh.start_tulle(&workload);
+                self.start_tulle(&workload);
             }
         }
         for workload in WORKLOADS {
-            let admin = mesh.admin(&workload);
+            let admin = self.admin(&workload);
             until(&format!("the sidecar of {} is ready", workload.name), || {
                 get(admin, "/ready").filter(|answer| answer.starts_with("HTTP/1.1 200"))
             });
         }
-        mesh
     }
 
     fn copy_example(&self) {

@@ -1,7 +1,7 @@
 //! The root of trust: created once, kept in the data directory, loaded at every start.
 //!
 //! `DATA/ca/` (0700) holds `root-key.pem` (0600) and `root-cert.pem`. Both appear in one rename, so a crash leaves a whole
-//! authority or none.
+//! authority or none. An operator's own authority is in [`super::plugged`].
 
 use std::fmt;
 use std::fs;
@@ -21,7 +21,7 @@ use serde::Serialize;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use super::control_identity;
+use super::{control_identity, plugged};
 use crate::files::{self, Access, FileError};
 use crate::timestamp::{from_unix_seconds, rfc3339, whole_seconds};
 
@@ -31,7 +31,7 @@ pub const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// minutes, because our own clock may be wrong as well.
 pub const BACKDATE: Duration = Duration::from_secs(15 * 60);
 
-const DIRECTORY: &str = "ca";
+pub(super) const DIRECTORY: &str = "ca";
 const KEY_FILE: &str = "root-key.pem";
 const CERTIFICATE_FILE: &str = "root-cert.pem";
 const FILE_LIMIT: u64 = 64 * 1024;
@@ -46,6 +46,8 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     pem: String,
     pin: [u8; 32],
+    intermediates: Vec<CertificateDer<'static>>,
+    intermediates_pem: Vec<String>,
 }
 
 /// What `tulled ca show` prints about a root. Nothing in it is secret.
@@ -61,6 +63,8 @@ pub struct Summary {
     pub not_before: String,
     /// End of validity, RFC 3339.
     pub not_after: String,
+    /// Certificates between a workload's and the root.
+    pub intermediates: usize,
 }
 
 /// Why there is no authority to sign with.
@@ -133,6 +137,9 @@ impl Authority {
     pub fn load(data: &Path, clock: Arc<dyn Clock>) -> Result<Authority, AuthorityError> {
         let directory = data.join(DIRECTORY);
         files::check_private_directory(&directory)?;
+        if plugged::is_in(&directory) {
+            return plugged::load(&directory, &directory, clock);
+        }
         let key_path = directory.join(KEY_FILE);
         let path = directory.join(CERTIFICATE_FILE);
         let key_pem = text(&key_path, files::read_private(&key_path, FILE_LIMIT)?)?;
@@ -158,7 +165,56 @@ impl Authority {
         let not_before = from_unix_seconds(parsed.validity().not_before.timestamp());
         let not_after = from_unix_seconds(parsed.validity().not_after.timestamp());
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        Ok(Authority { clock, issuer, not_before, not_after, trust_domain, certificate, pem, pin })
+        Ok(Authority {
+            clock,
+            issuer,
+            not_before,
+            not_after,
+            trust_domain,
+            certificate,
+            pem,
+            pin,
+            intermediates: Vec::new(),
+            intermediates_pem: Vec::new(),
+        })
+    }
+
+    /// An authority that signs with `issuer`, which leads to `root` through `intermediates` (the issuer's own certificate
+    /// first, where it is not the root).
+    pub(super) fn of_parts(
+        clock: Arc<dyn Clock>,
+        issuer: Issuer<'static, KeyPair>,
+        (not_before, not_after): (SystemTime, SystemTime),
+        trust_domain: String,
+        root: CertificateDer<'static>,
+        pin: [u8; 32],
+        intermediates: Vec<CertificateDer<'static>>,
+    ) -> Authority {
+        let pem = tls::pem::to_pem(&root);
+        let intermediates_pem = intermediates.iter().map(|one| tls::pem::to_pem(one)).collect();
+        let certificate = root;
+        Authority {
+            clock,
+            issuer,
+            not_before,
+            not_after,
+            trust_domain,
+            certificate,
+            pem,
+            pin,
+            intermediates,
+            intermediates_pem,
+        }
+    }
+
+    /// What stands between a leaf and the root.
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.intermediates
+    }
+
+    /// PEM of a leaf's chain without the leaf: intermediates, then the root.
+    pub(super) fn chain_pem(&self) -> impl Iterator<Item = String> {
+        self.intermediates_pem.iter().chain(std::iter::once(&self.pem)).cloned()
     }
 
     /// Loads the root of a data directory, or makes one where there is none.
@@ -222,6 +278,7 @@ impl Authority {
             pin: crate::encoding::encode(&self.pin),
             not_before: rfc3339(self.not_before),
             not_after: rfc3339(self.not_after),
+            intermediates: self.intermediates.len(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The certificate authority of the mesh: its root, what it signs, and the certificate that `tulled` itself serves.
 
 pub mod authority;
+pub mod plugged;
 pub mod serving;
 pub mod sign;
 

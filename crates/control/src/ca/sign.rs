@@ -36,7 +36,7 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// A signed certificate.
 #[derive(Debug, Clone)]
 pub struct Issued {
-    /// PEM certificates: the leaf first, the root last.
+    /// PEM certificates: the leaf first, then intermediates, the root last.
     pub chain: Vec<String>,
     /// End of the leaf's validity.
     pub not_after: SystemTime,
@@ -127,7 +127,16 @@ impl Authority {
         names: Vec<SanType>,
         validity: Option<Duration>,
     ) -> Result<CertificateParams, SignError> {
-        let now = self.clock.now();
+        self.leaf_params_at(names, validity, self.clock.now())
+    }
+
+    /// The same, for a leaf that is issued at `now`.
+    pub(super) fn leaf_params_at(
+        &self,
+        names: Vec<SanType>,
+        validity: Option<Duration>,
+        now: SystemTime,
+    ) -> Result<CertificateParams, SignError> {
         if now < self.not_before || now >= self.not_after {
             return Err(SignError::RootNotValid {
                 not_before: rfc3339(self.not_before),
@@ -157,7 +166,8 @@ impl Authority {
         key: &impl PublicKeyData,
     ) -> Result<Issued, SignError> {
         let leaf = params.signed_by(key, &self.issuer).map_err(crypto)?;
-        Ok(Issued { chain: vec![leaf.pem(), self.pem().to_owned()], not_after: params.not_after.into() })
+        let chain = std::iter::once(leaf.pem()).chain(self.chain_pem()).collect();
+        Ok(Issued { chain, not_after: params.not_after.into() })
     }
 }
 

@@ -88,13 +88,7 @@ impl Material {
     pub fn to_pem(&self) -> String {
         let mut text = self.key_pem.clone();
         for certificate in self.chain.iter().chain(&self.roots) {
-            text.push_str("-----BEGIN CERTIFICATE-----\n");
-            let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate);
-            for line in encoded.as_bytes().chunks(64) {
-                text.push_str(&String::from_utf8_lossy(line));
-                text.push('\n');
-            }
-            text.push_str("-----END CERTIFICATE-----\n");
+            text.push_str(&pem::to_pem(certificate));
         }
         text
     }
