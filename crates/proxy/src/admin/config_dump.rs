@@ -53,6 +53,7 @@ pub fn page(context: &Context, query: &Query) -> Page {
 
 fn render(raw: Raw) -> Result<String, JsonError> {
     let pool = Pool::load()?;
+    let listeners = listeners(&raw.listeners, &pool);
     let mut configs = vec![
         json!({"@type": of_type("BootstrapConfigDump"), "bootstrap": pool.to_json(&raw.bootstrap)?}),
         json!({
@@ -60,13 +61,14 @@ fn render(raw: Raw) -> Result<String, JsonError> {
             "static_clusters": fixed(&raw.clusters, &pool, "cluster"),
             "dynamic_active_clusters": dynamic(&raw.clusters, &pool, "cluster"),
         }),
-        listeners(&raw.listeners, &pool),
         json!({
             "@type": of_type("RoutesConfigDump"),
+            "static_route_configs": inline_routes(&listeners),
             "dynamic_route_configs": dynamic(&raw.routes, &pool, "route_config"),
         }),
         raw.secrets,
     ];
+    configs.insert(2, listeners);
     if let Some(endpoints) = &raw.endpoints {
         configs.push(json!({
             "@type": of_type("EndpointsConfigDump"),
@@ -108,6 +110,23 @@ fn dynamic(entries: &Entries, pool: &Pool, field: &str) -> Vec<Value> {
             Value::Object(shown)
         })
         .collect()
+}
+
+/// Routes that static listeners carry in themselves.
+fn inline_routes(listeners: &Value) -> Vec<Value> {
+    let list = |value: &Value, field: &str| value[field].as_array().cloned().unwrap_or_default();
+    let mut shown = Vec::new();
+    for entry in list(listeners, "static_listeners") {
+        let chains = list(&entry["listener"], "filter_chains").into_iter();
+        let filters = chains.chain([entry["listener"]["default_filter_chain"].clone()]);
+        for mut filter in filters.flat_map(|chain| list(&chain, "filters")) {
+            if let Value::Object(mut route) = filter["typed_config"]["route_config"].take() {
+                route.insert("@type".to_owned(), json!(order::ROUTE));
+                shown.push(json!({"route_config": route, "last_updated": entry["last_updated"]}));
+            }
+        }
+    }
+    shown
 }
 
 fn active(pool: &Pool, entry: &Entry, field: &str) -> Option<Map<String, Value>> {

@@ -13,6 +13,7 @@ mod page;
 mod readiness;
 mod server;
 mod server_info;
+mod stat_names;
 mod stats;
 
 pub use page::Context;

@@ -5,9 +5,11 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use regex::RegexBuilder;
+use serde_json::{Value, json};
 
-use super::page::{Context, Page, Query, status, text};
+use super::page::{Context, Page, Query, json as json_page, status, text};
 use super::readiness::State;
+use super::stat_names::envoy_name;
 use crate::telemetry::prometheus;
 
 /// The longest filter and the largest program that it may compile to, in bytes.
@@ -18,16 +20,17 @@ pub fn page(context: &Context, query: &Query) -> Page {
     if let Some(page) = query.refusal(&["filter", "usedonly", "format"]) {
         return page;
     }
-    match query.get("format") {
-        None | Some("text") => {}
+    let as_json = match query.get("format") {
+        None | Some("text") => false,
+        Some("json") => true,
         Some("prometheus") => return text(prometheus_text(context)),
         Some(other) => {
             return status(
                 StatusCode::BAD_REQUEST,
-                format!("format \"{other}\" is not known; there are text and prometheus\n"),
+                format!("format \"{other}\" is not known; there are text, json and prometheus\n"),
             );
         }
-    }
+    };
     let pattern = query.get("filter").unwrap_or_default();
     let filter = RegexBuilder::new(pattern).size_limit(MAX_FILTER.1).build();
     let filter = match filter {
@@ -44,15 +47,23 @@ pub fn page(context: &Context, query: &Query) -> Page {
     let mut lines: BTreeMap<String, i128> = server_stats(context);
     lines.extend(own_stats(context).into_iter().map(|(name, _, value)| (name.to_owned(), value)));
     for (family, labels, value) in context.registry.merged_simple() {
-        let labels: String = labels.iter().map(|(name, value)| format!(".{name}.{value}")).collect();
-        lines.insert(format!("{}{labels}", family.name), value);
+        lines.insert(envoy_name(family.name, &labels), value);
     }
     for series in context.registry.merged_requests() {
         let labels: String = series.labels.iter().map(|(name, value)| format!(".{name}.{value}")).collect();
         lines.insert(format!("istio_requests_total{labels}"), i128::from(series.requests));
     }
     let shown = lines.iter().filter(|(name, value)| filter.is_match(name) && (!used_only || **value != 0));
+    if as_json {
+        let shown: Vec<Value> = shown.map(|(name, value)| json!({"name": name, "value": number(*value)})).collect();
+        return json_page(&json!({"stats": shown}));
+    }
     text(shown.map(|(name, value)| format!("{name}: {value}\n")).collect::<String>())
+}
+
+/// A statistic as JSON has numbers.
+fn number(value: i128) -> Value {
+    i64::try_from(value).map_or_else(|_| Value::from(value.to_string()), Value::from)
 }
 
 /// The form that Prometheus reads.

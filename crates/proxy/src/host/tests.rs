@@ -309,7 +309,7 @@ fn plaintext_to_a_tls_chain_is_closed_without_a_byte() {
     // Closed or reset, but never answered.
     let _ = stream.read_to_end(&mut answer);
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
-    let counted = format!("no_filter_chain_match.envoy_listener_address.127.0.0.1_{port}: 1");
+    let counted = format!("listener.127.0.0.1_{port}.no_filter_chain_match: 1");
     let begun = Instant::now();
     while !proxy.get("/stats?filter=no_filter_chain_match").contains(&counted) {
         assert!(begun.elapsed() < LIMIT, "not counted: {}", proxy.get("/stats"));
