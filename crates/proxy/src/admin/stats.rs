@@ -55,7 +55,8 @@ pub fn page(context: &Context, query: &Query) -> Page {
     }
     let shown = lines.iter().filter(|(name, value)| filter.is_match(name) && (!used_only || **value != 0));
     if as_json {
-        let shown: Vec<Value> = shown.map(|(name, value)| json!({"name": name, "value": number(*value)})).collect();
+        let shown: Vec<Value> =
+            shown.map(|(name, value)| json!({"name": name, "value": number(*value)})).collect();
         return json_page(&json!({"stats": shown}));
     }
     text(shown.map(|(name, value)| format!("{name}: {value}\n")).collect::<String>())

@@ -264,7 +264,10 @@ impl Host {
                 complete = manager.reconcile(&live.load().listeners);
             }
             let begun = drain.since().unwrap_or_else(Instant::now);
-            listen::drain::run(&manager.listening(), minimum, begun + limit).await;
+            let listening = manager.listening();
+            // Workers end with their last sender. This task may still be here when the time is over: it must hold none.
+            drop(manager);
+            listen::drain::run(&listening, minimum, begun + limit).await;
             Ok(())
         });
         let (builder, drain) = (self.builder.clone(), tasks.drain());

@@ -40,9 +40,10 @@ fn start(place: tempfile::TempDir, resources: &str) -> Proxy {
     Proxy { _place: Some(place), ..Proxy::of_file(file, admin) }
 }
 
-fn run_file(file: &Path) -> Result<(), String> {
+fn run_file(file: &Path, words: &[&str]) -> Result<(), String> {
     let file = file.to_str().unwrap();
-    let options = Options::parse_from(["tulle-proxy", "-c", file, "--concurrency", "2"]);
+    let first = ["tulle-proxy", "-c", file, "--concurrency", "2"];
+    let options = Options::parse_from(first.iter().chain(words));
     let loaded = bootstrap::load(&options.config)?;
     runtime::thread::block_on_local(serve(options, loaded)).unwrap()
 }
@@ -50,7 +51,11 @@ fn run_file(file: &Path) -> Result<(), String> {
 impl Proxy {
     /// Starts with the bootstrap in `file`, which names the address `admin`.
     pub(super) fn of_file(file: PathBuf, admin: SocketAddr) -> Proxy {
-        let handle = runtime::thread::spawn("proxy", move || run_file(&file)).unwrap();
+        Proxy::with_words(file, admin, &[])
+    }
+
+    fn with_words(file: PathBuf, admin: SocketAddr, words: &'static [&'static str]) -> Proxy {
+        let handle = runtime::thread::spawn("proxy", move || run_file(&file, words)).unwrap();
         Proxy { admin, ended: Some(handle), _place: None }
     }
 
@@ -155,6 +160,27 @@ fn resources(port: u16, tls: &str, app: SocketAddr) -> String {
 
 pub(super) fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// The least time of a drain is longer than all of it: its last task is still there when the workers are waited for.
+#[test]
+fn a_drain_that_uses_up_its_time_ends_the_process() {
+    let place = tempfile::tempdir().unwrap();
+    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let file = place.path().join("bootstrap.yaml");
+    let port = admin.port();
+    let text =
+        format!("admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}\n");
+    std::fs::write(&file, text).unwrap();
+    let mut proxy = Proxy::with_words(file, admin, &["--drain-time-s", "1"]).wait_ready();
+    assert!(proxy.post("/quitquitquit").contains("OK"));
+    let ended = proxy.ended.take().unwrap();
+    let begun = Instant::now();
+    while !ended.is_finished() {
+        assert!(begun.elapsed() < LIMIT, "it does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    ended.join().unwrap().unwrap();
 }
 
 #[test]
@@ -322,8 +348,8 @@ fn a_bootstrap_that_is_wrong_is_refused_with_file_and_reason() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("bad.yaml");
     std::fs::write(&file, "static_resources: {listners: []}").unwrap();
-    let error = run_file(&file).unwrap_err();
+    let error = run_file(&file, &[]).unwrap_err();
     assert!(error.contains("bad.yaml") && error.contains("listners"), "{error}");
-    let error = run_file(&place.path().join("none.yaml")).unwrap_err();
+    let error = run_file(&place.path().join("none.yaml"), &[]).unwrap_err();
     assert!(error.contains("none.yaml"), "{error}");
 }
