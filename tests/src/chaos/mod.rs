@@ -178,14 +178,16 @@ impl Mesh {
         self.processes.insert(instance.name(), process);
     }
 
-    /// Starts an instance's sidecar in a shell that runs `before` first, such as `ulimit -n 64`.
-    pub fn start_sidecar_after(&mut self, instance: &Instance, before: &str) {
+    /// Starts an instance's sidecar in a shell that runs `before` first, such as `ulimit -n 64`; `wrapper` starts the
+    /// shell, and its process becomes the sidecar.
+    pub fn start_sidecar_after(&mut self, instance: &Instance, wrapper: &[&str], before: &str) {
         let bootstrap = self.bootstrap(instance);
         let proxy = binary("tulle-proxy");
         let script =
             format!("{before} && exec {} -c {} --concurrency 2", proxy.display(), bootstrap.display());
         let folder = self.own_folder(&instance.name());
-        let process = Process::start_command(Command::new("/bin/sh").args(["-c", &script]), &folder);
+        let words = [wrapper, &["/bin/sh", "-c", &script]].concat();
+        let process = Process::start_command(Command::new(words[0]).args(&words[1..]), &folder);
         self.processes.insert(instance.name(), process);
     }
 
@@ -289,6 +291,11 @@ impl Mesh {
     /// A sidecar's admin address.
     pub fn admin(&self, instance: &Instance) -> SocketAddr {
         SocketAddr::new(self.address(instance).ip(), ADMIN_PORT)
+    }
+
+    /// Where an instance's sidecar keeps its state.
+    pub fn state(&self, instance: &Instance) -> PathBuf {
+        self.own_folder(&instance.name()).join("state")
     }
 
     /// A folder of a process, 0700.
