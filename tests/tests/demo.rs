@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-const CLAIMS: [&str; 7] = [
+const CLAIMS: [&str; 10] = [
     "mutual-tls-with-both-identities",
     "plaintext-refused",
     "canary-share",
@@ -11,6 +11,9 @@ const CLAIMS: [&str; 7] = [
     "stranger-denied",
     "live-edit-without-failures",
     "broken-edit-named-and-harmless",
+    "overflow-answered-at-once",
+    "rotation-without-failures",
+    "control-plane-killed-sidecar-restarted",
 ];
 
 #[test]

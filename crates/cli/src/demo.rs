@@ -8,6 +8,8 @@ use runtime::{Drain, Supervisor, Tasks};
 use crate::Error;
 
 mod claims;
+mod leaves;
+mod levers;
 mod mesh;
 mod picture;
 mod place;

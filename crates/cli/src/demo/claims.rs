@@ -11,8 +11,11 @@ pub mod canary_header;
 pub mod canary_share;
 pub mod identities;
 pub mod live_edit;
+pub mod overflow;
 pub mod plaintext;
+pub mod rotation;
 pub mod stranger;
+pub mod without_control;
 
 /// A claim and what was measured.
 #[derive(Debug, Clone, Serialize)]

@@ -11,6 +11,8 @@ use runtime::Tasks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::leaves::Leaves;
+use super::levers::Burst;
 use super::picture::Picture;
 use super::place::Place;
 use super::processes::Processes;
@@ -81,6 +83,11 @@ pub const WORKLOADS: &[Workload] = &[
     },
 ];
 
+/// How long certificates live, so that they change while the demo runs.
+pub const LEAF_SECONDS: u32 = 24;
+/// The workload whose certificate lives for as long as usual.
+pub const STEADY: &str = "stranger";
+
 /// Who sends a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
@@ -110,6 +117,8 @@ pub struct Mesh {
     control: SocketAddr,
     /// `tulled`'s monitoring address.
     pub monitoring: SocketAddr,
+    /// The certificates that were seen, and the requests that had to succeed meanwhile.
+    pub leaves: Leaves,
     tasks: Tasks,
 }
 
@@ -121,7 +130,8 @@ impl Mesh {
     pub async fn start(place: Place, tasks: &Tasks, picture: &mut Picture) -> Result<Mesh, Error> {
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         let processes = Processes::new(place.logs());
-        let mut mesh = Mesh { place, processes, control: unknown, monitoring: unknown, tasks: tasks.clone() };
+        let (leaves, tasks) = (Leaves::default(), tasks.clone());
+        let mut mesh = Mesh { place, processes, control: unknown, monitoring: unknown, leaves, tasks };
         picture.step("starting the control plane");
         mesh.start_control().await?;
         for workload in WORKLOADS {
@@ -138,23 +148,33 @@ impl Mesh {
             Ok(mesh.burst(Caller::Frontend, 1, None).await?.statuses.contains_key(&200))
         })
         .await?;
+        mesh.leaves.watch(&mesh);
         Ok(mesh)
     }
 
-    async fn start_control(&mut self) -> Result<(), Error> {
+    /// Starts the control plane; once more on the addresses that it had.
+    ///
+    /// # Errors
+    /// It did not say where it listens.
+    pub async fn start_control(&mut self) -> Result<(), Error> {
+        let file = self.place.data().join("addresses.json");
+        // What an earlier one has left says nothing about this one.
+        std::fs::remove_file(&file).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })?;
         let words = [
             "--config",
             &self.place.config().display().to_string(),
             "--data",
             &self.place.data().display().to_string(),
             "--xds-address",
-            "127.0.0.1:0",
+            &self.control.to_string(),
             "--monitoring-address",
-            "127.0.0.1:0",
+            &self.monitoring.to_string(),
         ]
         .map(str::to_owned);
         self.processes.start("tulled", &siblings::find("tulled")?, &words)?;
-        let file = self.place.data().join("addresses.json");
         let started = Instant::now();
         let addresses: BTreeMap<String, serde_json::Value> = loop {
             self.processes.all_alive()?;
@@ -193,6 +213,8 @@ impl Mesh {
             workload.app.to_owned(),
             "--version".to_owned(),
             workload.version.to_owned(),
+            "--record".to_owned(),
+            self.place.record(workload.name).display().to_string(),
         ];
         if workload.app != "payment" {
             let host = if workload.namespace == "production" {
@@ -212,8 +234,16 @@ impl Mesh {
         self.processes.start(&format!("{}-program", workload.name), &std::env::current_exe()?, &words)
     }
 
+    /// A fresh join token for a workload's own identity.
+    ///
+    /// # Errors
+    /// As [`Mesh::token`].
+    pub fn token_of(&self, workload: &Workload) -> Result<String, Error> {
+        self.token(workload.namespace, workload.account)
+    }
+
     fn start_sidecar(&mut self, workload: &Workload) -> Result<(), Error> {
-        let token = self.token(workload.namespace, workload.account)?;
+        let token = self.token_of(workload)?;
         self.start_sidecar_as(workload, workload.name, &token)
     }
 
@@ -240,12 +270,27 @@ impl Mesh {
             control: self.control,
             token_file,
             state_directory: folder.join("state"),
-            lifetime_seconds: None,
+            lifetime_seconds: (workload.name != STEADY).then_some(LEAF_SECONDS),
         };
         let file = folder.join("bootstrap.json");
         std::fs::write(&file, serde_json::to_string_pretty(&sidecar.bootstrap())?)?;
-        let words = ["-c".to_owned(), file.display().to_string(), "--concurrency".to_owned(), "1".to_owned()];
+        self.run_sidecar(process)
+    }
+
+    /// Starts a sidecar from the bootstrap that it had before.
+    ///
+    /// # Errors
+    /// Its process cannot be made.
+    pub fn run_sidecar(&mut self, process: &str) -> Result<(), Error> {
+        let file = self.place.sidecar(process).join("bootstrap.json").display().to_string();
+        // Nobody outside has to learn that the demo's sidecars go.
+        let words = ["-c", &file, "--concurrency", "1", "--minimum-drain-time-s", "0"].map(str::to_owned);
         self.processes.start(process, &siblings::find("tulle-proxy")?, &words)
+    }
+
+    /// What starts tasks, and opens connections.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// A fresh join token for an identity.
@@ -265,10 +310,19 @@ impl Mesh {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    async fn ready(&mut self, workload: &Workload) -> Result<(), Error> {
+    /// Whether a workload's sidecar says that it is ready.
+    pub async fn is_ready(&self, workload: &Workload) -> bool {
         let admin = SocketAddr::new(self.place.workload(workload.host), ADMIN_PORT);
+        client::get(admin, "/ready", &self.tasks).await.is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// Waits until a workload's sidecar is ready.
+    ///
+    /// # Errors
+    /// As [`Mesh::until`].
+    pub async fn ready(&mut self, workload: &Workload) -> Result<(), Error> {
         self.until(&format!("the sidecar of {} is ready", workload.name), async |mesh| {
-            Ok(client::get(admin, "/ready", &mesh.tasks).await?.status == 200)
+            Ok(mesh.is_ready(workload).await)
         })
         .await
     }
@@ -321,14 +375,28 @@ impl Mesh {
         header: Option<&str>,
         watch: &mut dyn FnMut(&Tally),
     ) -> Result<Tally, Error> {
+        self.watched(caller, Burst { count, concurrency: 16, headers: header.as_slice() }, watch).await
+    }
+
+    /// Has a program send a burst, and shows every line of the tally to `watch`.
+    ///
+    /// # Errors
+    /// As [`Mesh::burst`].
+    pub async fn watched(
+        &self,
+        caller: Caller,
+        burst: Burst<'_>,
+        watch: &mut dyn FnMut(&Tally),
+    ) -> Result<Tally, Error> {
         let (host, via) = match caller {
             Caller::Frontend => (10, "vip"),
             Caller::FrontendByProxy => (10, "proxy"),
             Caller::Stranger => (66, "proxy"),
         };
         let address = self.place.program(host);
-        let header = header.map(|header| format!("&header={header}")).unwrap_or_default();
-        let target = format!("/burst?count={count}&concurrency=16&via={via}{header}");
+        let Burst { count, concurrency, headers } = burst;
+        let headers: String = headers.iter().map(|header| format!("&header={header}")).collect();
+        let target = format!("/burst?count={count}&concurrency={concurrency}&via={via}{headers}");
         let mut connection = Connection::open(address, &self.tasks).await?;
         let answer = connection.send(client::request("GET", &target, &address.to_string(), &[])?).await?;
         if answer.status() != 200 {

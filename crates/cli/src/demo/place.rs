@@ -26,6 +26,9 @@ const FILES: &[(&str, &str)] = &[
     ("outside/stranger.yaml", include_str!("../../../../examples/payments/outside/stranger.yaml")),
 ];
 
+/// The first ejection of a host in the demo's own copy of the example, which says 30 s.
+pub const EJECTION_SECONDS: u64 = 2;
+
 /// Ports tried for the services; the example's own first.
 const PORTS: &[u16] = &[8080, 18080, 28080];
 
@@ -70,7 +73,10 @@ impl Place {
     }
 
     fn rewrite(&self, text: &str) -> String {
-        text.replace("127.10.", &format!("127.{}.", self.block)).replace("8080", &self.port.to_string())
+        let ejection = format!("interval: 1s, baseEjectionTime: {EJECTION_SECONDS}s");
+        text.replace("interval: 30s, baseEjectionTime: 30s", &ejection)
+            .replace("127.10.", &format!("127.{}.", self.block))
+            .replace("8080", &self.port.to_string())
     }
 
     /// The directory that `tulled` watches.
@@ -86,6 +92,11 @@ impl Place {
     /// Folder of the log files.
     pub fn logs(&self) -> PathBuf {
         self.folder.join("logs")
+    }
+
+    /// Where a workload's program records what it executes.
+    pub fn record(&self, workload: &str) -> PathBuf {
+        self.logs().join(format!("{workload}-program.record"))
     }
 
     /// A sidecar's own folder.
@@ -184,6 +195,8 @@ mod tests {
             "subset: stable}, wieght: 95",
         );
         assert_eq!(line.unwrap(), 21);
+        let rule = std::fs::read_to_string(place.config().join("production/payment-service.yaml")).unwrap();
+        assert!(rule.contains("baseEjectionTime: 2s") && !rule.contains("30s"), "{rule}");
         assert!(place.edit("production/payment-service.yaml", "weight: 95", "weight: 1").is_err());
         assert!(
             std::fs::read_to_string(place.config().join("production/services.yaml"))

@@ -88,6 +88,16 @@ impl Processes {
         }
     }
 
+    /// Kills one process (SIGKILL).
+    ///
+    /// # Errors
+    /// It does not run, or cannot be waited for.
+    pub async fn kill(&mut self, name: &str) -> Result<(), Error> {
+        let at = self.running.iter().position(|process| process.name == name);
+        let mut process = self.running.swap_remove(at.ok_or_else(|| format!("{name} does not run"))?);
+        Ok(process.child.kill().await?)
+    }
+
     /// Stops all of them at the same time.
     pub async fn stop_all(&mut self) {
         for process in &self.running {

@@ -21,6 +21,7 @@ async fn found(mesh: &Mesh, picture: &Picture) -> Found {
                 picture.traffic("frontend", tally)
             })
             .await?;
+        mesh.leaves.count(&tally);
         shares.push((tally.share("canary"), tally.versions.values().sum::<u64>()));
     }
     let ((share, answered), (other, _)) = (shares[0], shares[1]);

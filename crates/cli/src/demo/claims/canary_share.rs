@@ -19,6 +19,7 @@ async fn found(mesh: &mut Mesh, picture: &Picture, requests: u64) -> Found {
     let tally = mesh
         .watched_burst(Caller::Frontend, requests, None, &mut |tally| picture.traffic("frontend", tally))
         .await?;
+    mesh.leaves.count(&tally);
     let share = tally.share("canary");
     let equal = super::live_edit::with_weights(mesh, 50, async |mesh| {
         mesh.burst(Caller::Frontend, TWIN_REQUESTS, None).await

@@ -30,6 +30,7 @@ async fn found(mesh: &mut Mesh, picture: &Picture) -> Found {
     let mut left = 3;
     while left > 0 {
         let tally = mesh.burst(Caller::Frontend, LOOK, None).await?;
+        mesh.leaves.count(&tally);
         add(&mut total.borrow_mut(), &tally);
         picture.traffic("frontend", &total.borrow());
         looks += 1;
