@@ -206,3 +206,27 @@ async fn an_expired_certificate_names_whose_on_both_sides() {
     assert!(client.reason.contains("the peer's certificate expired at") && client.reason.contains(&theirs));
     assert_eq!(client.blame, base::Blame::Upstream);
 }
+
+#[tokio::test]
+async fn a_renewal_changes_new_handshakes_only_and_open_connections_go_on() {
+    let pair = Pair::new(Leaf::new(&[CLIENT]));
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (accepted, connected) =
+        tokio::join!(pair.listener.accept(far, "client", None), pair.caller.connect(near, "server", None));
+    let ((mut served, _), (mut open, before)) = (accepted.unwrap(), connected.unwrap());
+    let renewed = pair.ca.issue(Leaf::new(&[SERVER]));
+    pair.server.install(&renewed, &[&pair.ca]);
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (accepted, connected) =
+        tokio::join!(pair.listener.accept(far, "client", None), pair.caller.connect(near, "server", None));
+    let ((_served, _), (_open, after)) = (accepted.unwrap(), connected.unwrap());
+    let serial = |session: &Session| session.peer.as_ref().unwrap().serial.clone();
+    assert_ne!(serial(&before), serial(&after), "the new connection shows the new leaf");
+    assert_eq!(serial(&after), Peer::parse(&renewed.chain[0]).unwrap().serial);
+    for round in 0..3_u8 {
+        open.write_all(&[round]).await.unwrap();
+        let mut byte = [0];
+        served.read_exact(&mut byte).await.unwrap();
+        assert_eq!(byte, [round], "the old connection broke");
+    }
+}
