@@ -1,5 +1,6 @@
 //! One worker thread: accepts connections on its own sockets and serves them on its own runtime.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,15 +47,27 @@ pub async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Command>) {
 
 async fn accept(worker: Rc<Worker>, bound: Arc<Bound>, listener: TcpListener) {
     let open = bound.socket();
+    let mut failing = false;
     loop {
         tokio::select! {
             biased;
             () = bound.stopped().started() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => start(&worker, &bound, stream, peer),
+                Ok((stream, peer)) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!(listener = %bound.name, "accepting again");
+                    }
+                    start(&worker, &bound, stream, peer);
+                }
+                // The client was gone before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    if let Some(suppressed) = worker.failures.admit(Instant::now()) {
-                        tracing::warn!(listener = %bound.name, suppressed, "accept failed: {error}");
+                    // Once: what waits in the queue fails the same way, and is accepted when descriptors come back.
+                    if !std::mem::replace(&mut failing, true)
+                        && let Some(suppressed) = worker.failures.admit(Instant::now())
+                    {
+                        let remedy = "new connections wait; raise `ulimit -n` if this is its end";
+                        tracing::warn!(listener = %bound.name, suppressed, "accept failed: {error}; {remedy}");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
