@@ -37,7 +37,7 @@ pub const ACTING: [(&str, &[&str]); 15] = [
         &[
             "transport_socket (tls, raw_buffer)",
             "transport_socket_connect_timeout",
-            "filters (HTTP, TCP, RBAC)",
+            "filters (HTTP, TCP, RBAC, istio.stats)",
         ],
     ),
     (

@@ -104,7 +104,7 @@ impl Judge<'_> {
                         }
                     }
                 }
-                NetworkFilter::Tcp(_) => {}
+                NetworkFilter::Tcp(_) | NetworkFilter::Stats(_) => {}
             }
         }
         let sources = allowed_by.iter().filter_map(|name| source::of_policy(self.world, name)).collect();

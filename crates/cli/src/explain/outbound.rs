@@ -76,7 +76,7 @@ fn manager(listener: &Listener) -> Option<&HttpConnectionManager> {
     let chains = listener.filter_chains.iter().chain(listener.default_filter_chain.as_deref());
     chains.flat_map(|chain| &chain.filters).find_map(|filter| match filter {
         NetworkFilter::Http(manager) => Some(&**manager),
-        NetworkFilter::Tcp(_) | NetworkFilter::Rbac(_) => None,
+        NetworkFilter::Tcp(_) | NetworkFilter::Rbac(_) | NetworkFilter::Stats(_) => None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! A listener and its filter chains.
 
-use super::{Address, CidrRange, DownstreamTls, HttpConnectionManager, RbacFilter, TcpProxy};
+use super::{Address, CidrRange, DownstreamTls, HttpConnectionManager, RbacFilter, StatsFilter, TcpProxy};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,4 +126,6 @@ pub enum NetworkFilter {
     Tcp(Arc<TcpProxy>),
     /// Authorization of the connection.
     Rbac(Arc<RbacFilter>),
+    /// Istio's metrics of the connections of a TCP proxy.
+    Stats(StatsFilter),
 }

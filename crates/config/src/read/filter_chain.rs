@@ -2,6 +2,7 @@
 
 use super::address::{read_cidr_range, read_port};
 use super::http_connection_manager::read_http_connection_manager;
+use super::http_filter::read_stats;
 use super::metadata::read_metadata;
 use super::name::name;
 use super::rbac::read_network_rbac;
@@ -14,6 +15,7 @@ use protos::envoy::envoy::config::listener::v3 as listener;
 use protos::envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use protos::envoy::envoy::extensions::filters::network::rbac::v3::Rbac;
 use protos::envoy::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use protos::istio::StatsConfig;
 use std::sync::Arc;
 
 /// Most items of one list of a match.
@@ -144,6 +146,9 @@ fn read_filter(cx: &mut Context, message: &listener::Filter) -> Result<NetworkFi
         } else if url == type_url::<Rbac>() {
             let message: Rbac = cx.open(any)?;
             Ok(NetworkFilter::Rbac(Arc::new(read_network_rbac(cx, &message)?)))
+        } else if url == type_url::<StatsConfig>() {
+            let message: StatsConfig = cx.open(any)?;
+            Ok(NetworkFilter::Stats(read_stats(cx, &message)?))
         } else {
             Err(cx.refused(format!("the network filter {name:?} ({url}) is not supported: take it out")))
         }

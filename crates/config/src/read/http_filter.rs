@@ -149,7 +149,7 @@ fn read_peer_metadata(cx: &mut Context, message: &PeerMetadataConfig) -> PeerMet
     }
 }
 
-fn read_stats(cx: &mut Context, message: &StatsConfig) -> Result<StatsFilter> {
+pub(super) fn read_stats(cx: &mut Context, message: &StatsConfig) -> Result<StatsFilter> {
     let StatsConfig { disable_host_header_fallback, tcp_reporting_duration } = message;
     report!(cx, "TCP connections are counted when they begin and end"; tcp_reporting_duration);
     let default = Duration::from_secs(5);

@@ -58,7 +58,9 @@ impl Chain {
                 http = Some(HttpChain::build(manager, direction, &parts.shared).map_err(refused)?);
             }
             Some(NetworkFilter::Tcp(proxy)) => {
-                tcp = Some(TcpChain::build(proxy, direction, &parts.shared).map_err(refused)?);
+                let counts = config.filters.iter().any(|filter| matches!(filter, NetworkFilter::Stats(_)));
+                let built = TcpChain::build(proxy, direction, counts, &parts.shared);
+                tcp = Some(built.map_err(refused)?);
             }
             _ => {}
         }
@@ -103,7 +105,7 @@ impl Chain {
 }
 
 fn check_filters(config: &FilterChain) -> Result<(), Refused> {
-    if matches!(config.filters.last(), None | Some(NetworkFilter::Rbac(_))) {
+    if matches!(config.filters.last(), None | Some(NetworkFilter::Rbac(_) | NetworkFilter::Stats(_))) {
         let reason = "the last filter of a chain must be the HTTP connection manager or tcp_proxy";
         return Err(Refused { path: "filters".to_owned(), reason: reason.to_owned() });
     }

@@ -100,6 +100,12 @@ impl Detection<'_> {
         dialled: &RefCell<Option<Dialled>>,
     ) -> Result<First, Undetected> {
         let limit = self.listener.config.listener_filters_timeout;
+        let silence = match limit {
+            None => SILENCE_LIMIT,
+            // What goes on as plaintext when the time is up must not be a ClientHello that is a little late.
+            Some(limit) if self.goes_on() && self.is_mesh_peer() => limit.max(MESH_PEER_WAIT),
+            Some(limit) => limit,
+        };
         let greeting = async {
             sleep_until(self.accepted + DIAL_AFTER).await;
             match self.would_be_forwarded() {
@@ -116,13 +122,21 @@ impl Detection<'_> {
                 Ok(First::Byte)
             }
             () = greeting => Ok(First::ServerSpoke),
-            () = sleep_until(self.accepted + limit.unwrap_or(SILENCE_LIMIT)) => match limit {
-                Some(limit) if !self.listener.config.continue_on_listener_filters_timeout => {
-                    Err(late("not a byte", limit).into())
-                }
+            () = sleep_until(self.accepted + silence) => match limit {
+                Some(limit) if !self.goes_on() => Err(late("not a byte", limit).into()),
                 _ => Ok(First::Silence),
             },
         }
+    }
+
+    /// Whether the connection is taken as plaintext when the listener's time is up.
+    fn goes_on(&self) -> bool {
+        self.listener.config.continue_on_listener_filters_timeout
+    }
+
+    /// Whether the client's address is one of a workload of the mesh.
+    fn is_mesh_peer(&self) -> bool {
+        self.worker.http.shared.routing.load().is_mesh_address(&self.downstream.remote.ip())
     }
 
     /// The TCP proxy that would take a client which says nothing.
@@ -140,7 +154,6 @@ impl Detection<'_> {
     /// Ready when the server has spoken and the client's time is up.
     async fn greeting(&self, chain: &TcpChain, dialled: &RefCell<Option<Dialled>>) {
         let made = dial(&self.worker.tcp, &chain.config, record()).await;
-        let is_mesh = self.worker.http.shared.routing.load().is_mesh_address(&self.downstream.remote.ip());
         let wait = match made {
             Ok(made) => {
                 dialled.replace(Some(made));
@@ -150,7 +163,7 @@ impl Detection<'_> {
                     None => Poll::Ready(()),
                 })
                 .await;
-                if is_mesh { MESH_PEER_WAIT } else { STRANGER_WAIT }
+                if self.is_mesh_peer() { MESH_PEER_WAIT } else { STRANGER_WAIT }
             }
             // The client is told soon, but may still turn out to speak something that goes elsewhere.
             Err(_) => MESH_PEER_WAIT,
@@ -180,9 +193,7 @@ impl Detection<'_> {
     /// Time is up: whether the connection is taken as one that said nothing.
     fn unclear(&self, inspection: &Inspection) -> Result<(), Undetected> {
         match self.listener.config.listener_filters_timeout {
-            Some(limit) if !self.listener.config.continue_on_listener_filters_timeout => {
-                Err(late("its protocol is still not known", limit).into())
-            }
+            Some(limit) if !self.goes_on() => Err(late("its protocol is still not known", limit).into()),
             // Half a ClientHello is no plaintext.
             None if inspection.may_be_tls() => Err(late("only a part of a ClientHello", HELLO_LIMIT).into()),
             _ => Ok(()),

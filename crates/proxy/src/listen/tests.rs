@@ -125,6 +125,83 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
     .await;
 }
 
+#[tokio::test]
+async fn forwarded_connections_are_counted_where_it_is_asked_for() {
+    on_local(async {
+        let mut bench = Bench::new(10).await;
+        let filter =
+            config::model::StatsFilter { disable_host_header_fallback: false, tcp_reporting_duration: LIMIT };
+        let sent = |bench: &Bench| {
+            let text = crate::telemetry::prometheus::render(&bench.shared.registry);
+            let line = text.lines().find(|line| line.starts_with("istio_tcp_sent_bytes_total{"));
+            line.map(str::to_owned)
+        };
+        bench.apply(Some(listener(bench.address, "a", 1)));
+        assert_eq!(ask(&mut bench.connect().await).await.unwrap(), b'a');
+        let mut counting = Listener::clone(&listener(bench.address, "a", 1));
+        counting.filter_chains[0].filters.insert(0, NetworkFilter::Stats(filter));
+        bench.apply(Some(Arc::new(counting)));
+        for _ in 0..3 {
+            assert_eq!(ask(&mut bench.connect().await).await.unwrap(), b'a');
+        }
+        let counted = async {
+            loop {
+                match sent(&bench) {
+                    Some(line) if line.ends_with(" 3") => break line,
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let line = tokio::time::timeout(LIMIT, counted).await.unwrap();
+        for part in
+            ["reporter=\"destination\"", "request_protocol=\"tcp\"", "connection_security_policy=\"none\""]
+        {
+            assert!(line.contains(part) && !line.contains("response_code"), "{line}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn why_a_connection_went_nowhere_stands_in_its_log() {
+    on_local(async {
+        let mut bench = Bench::new(10).await;
+        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        bench.cluster("refuses", free, config::model::TransportSocket::RawBuffer);
+        let path = std::env::temp_dir().join(format!("tulle-nowhere-{}.log", std::process::id()));
+        for cluster in ["refuses", "nowhere"] {
+            let log = crate::filter::testing::log_to(path.to_str().unwrap());
+            let proxy = TcpProxy { access_log: vec![log], max_connect_attempts: 2, ..proxy_to(cluster) };
+            let last = NetworkFilter::Tcp(Arc::new(proxy));
+            bench.apply(Some(Arc::new(listening(bench.address, vec![chain(Default::default(), last)]))));
+            assert!(ask(&mut bench.connect().await).await.is_err());
+        }
+        bench.shared.sinks.flush(LIMIT);
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::remove_file(&path).ok();
+        let flags: Vec<_> = text.lines().map(|line| line.split(' ').nth(3).unwrap().to_owned()).collect();
+        assert_eq!(flags, ["UF,URX", "NC"], "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_at_its_longest_duration() {
+    on_local(async {
+        let mut bench = Bench::new(10).await;
+        let duration = Some(std::time::Duration::from_millis(200));
+        let proxy =
+            TcpProxy { max_connection_duration: duration, duration_jitter_percent: 50.0, ..proxy_to("a") };
+        let last = NetworkFilter::Tcp(Arc::new(proxy));
+        bench.apply(Some(Arc::new(listening(bench.address, vec![chain(Default::default(), last)]))));
+        let (mut client, begun) = (bench.connect().await, std::time::Instant::now());
+        let busy = async { while ask(&mut client).await.is_ok() {} };
+        tokio::time::timeout(LIMIT, busy).await.unwrap();
+        assert!(begun.elapsed() >= std::time::Duration::from_millis(190));
+    })
+    .await;
+}
+
 /// Counts the lines that a log would get.
 struct Lines(Arc<AtomicUsize>);
 
@@ -180,7 +257,7 @@ async fn a_forwarded_connection_that_is_cut_is_logged_with_what_went_through() {
         let proxy = Arc::new(TcpProxy { access_log: vec![log], ..proxy_to("a") });
         let forwarder = Forwarder::new(filter::Worker::new(&bench.shared));
         let (mut client, near) = tokio::io::duplex(64);
-        let chain = TcpChain::build(&proxy, Direction::Inbound, &bench.shared).unwrap();
+        let chain = TcpChain::build(&proxy, Direction::Inbound, true, &bench.shared).unwrap();
         let (local, remote) = (bench.address, bench.address);
         let downstream = filter::Downstream { local, remote, session: None, passed_server_name: None };
         tokio::select! {

@@ -45,7 +45,7 @@ pub fn clusters_of_listener(listener: &Listener, names: &mut Names) {
                     clusters_of_routes(routes, names);
                 }
             }
-            NetworkFilter::Rbac(_) => {}
+            NetworkFilter::Rbac(_) | NetworkFilter::Stats(_) => {}
         }
     }
 }

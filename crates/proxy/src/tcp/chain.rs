@@ -16,17 +16,23 @@ pub struct TcpChain {
     pub config: Arc<TcpProxy>,
     /// Its access logs.
     pub logs: AccessLogs,
-    /// Which side of a call this proxy reports.
-    pub reporter: Reporter,
+    /// Which side of a call this proxy reports, if its connections are counted in Istio's metrics.
+    pub reporter: Option<Reporter>,
 }
 
 impl TcpChain {
-    /// Builds the chain of a TCP proxy of a listener with that direction.
+    /// Builds the chain of a TCP proxy of a listener with that direction; `counts`: `istio.stats` stands before it.
     ///
     /// # Errors
     /// An access log cannot be opened.
-    pub fn build(config: &Arc<TcpProxy>, direction: Direction, shared: &Shared) -> io::Result<Arc<Self>> {
+    pub fn build(
+        config: &Arc<TcpProxy>,
+        direction: Direction,
+        counts: bool,
+        shared: &Shared,
+    ) -> io::Result<Arc<Self>> {
         let logs = AccessLogs::compile(&config.access_log, &shared.sinks)?;
-        Ok(Arc::new(TcpChain { config: config.clone(), logs, reporter: Reporter::of(direction) }))
+        let reporter = counts.then(|| Reporter::of(direction));
+        Ok(Arc::new(TcpChain { config: config.clone(), logs, reporter }))
     }
 }

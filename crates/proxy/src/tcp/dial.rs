@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,9 +14,11 @@ use config::model::{Priority, TcpCluster, TcpProxy};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::forward::Forwarder;
+use super::metrics::Called;
+use crate::telemetry::cells::Gauge;
 use crate::telemetry::{RequestRecord, ResponseFlags};
 use crate::upstream::checkout::Slots;
-use crate::upstream::connect::{ConnectFailure, ConnectionInfo, connect};
+use crate::upstream::connect::{ConnectFailure, connect};
 use crate::upstream::stream::UpstreamStream;
 
 /// The most bytes of a server that speaks first that are held; more are not read.
@@ -28,8 +31,9 @@ pub struct Dialled {
     pub choice: TcpCluster,
     pub(super) stream: UpstreamStream,
     pub(super) record: RequestRecord,
-    /// Its places in the limits of connections.
-    pub(super) places: Slots,
+    pub(super) called: Called,
+    /// Its places in the limits of connections and in the gauge.
+    pub(super) places: (Slots, Open),
     greeting: BytesMut,
 }
 
@@ -49,6 +53,16 @@ impl Dialled {
     /// What the server said.
     pub(super) fn take_greeting(&mut self) -> Bytes {
         self.greeting.split().freeze()
+    }
+}
+
+/// Counts as open while it lives.
+#[derive(Debug)]
+pub(super) struct Open(Arc<Gauge>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.add(-1);
     }
 }
 
@@ -80,10 +94,11 @@ pub async fn dial(
     mut record: RequestRecord,
 ) -> Result<Dialled, (Failure, Box<RequestRecord>)> {
     match open(forwarder, proxy, &mut record).await {
-        Ok((stream, info, places)) => {
-            record.upstream_local = info.local;
+        Ok(opened) => {
+            let Opened { stream, local, called, places } = opened;
+            record.upstream_local = local;
             let choice = proxy.cluster.clone();
-            Ok(Dialled { choice, stream, record, places, greeting: BytesMut::new() })
+            Ok(Dialled { choice, stream, record, called, places, greeting: BytesMut::new() })
         }
         Err(failure) => {
             record.flags.set(match &failure {
@@ -101,11 +116,19 @@ pub async fn dial(
     }
 }
 
+/// An open connection with what is known about it.
+struct Opened {
+    stream: UpstreamStream,
+    local: Option<SocketAddr>,
+    called: Called,
+    places: (Slots, Open),
+}
+
 async fn open(
     forwarder: &Forwarder,
     proxy: &TcpProxy,
     record: &mut RequestRecord,
-) -> Result<(UpstreamStream, ConnectionInfo, Slots), Failure> {
+) -> Result<Opened, Failure> {
     let name = forwarder.cluster_name(&proxy.cluster).ok_or(Failure::NoCluster(None))?;
     let cluster = forwarder.worker.shared.routing.load().clusters.get(name).cloned();
     let cluster = cluster.ok_or_else(|| Failure::NoCluster(Some(name.clone())))?;
@@ -128,8 +151,25 @@ async fn open(
         record.attempts += 1;
         record.upstream_host = Some(host.address_text.clone());
         match connect(&host, &cluster.config, None, &forwarder.worker.shared.registry).await {
-            Ok((stream, info)) => return Ok((stream, info, places)),
-            Err(failure) => last = Failure::Connect(failure),
+            Ok((stream, info)) => {
+                state.cells.connections.increment();
+                state.cells.connections_active.add(1);
+                let called = Called {
+                    workload: host.workload.clone(),
+                    principal: info.peer_principal,
+                    own_principal: info.own_principal,
+                    service: cluster.service.clone(),
+                };
+                let places = (places, Open(state.cells.connections_active.clone()));
+                return Ok(Opened { stream, local: info.local, called, places });
+            }
+            Err(failure) => {
+                state.cells.connect_failures.increment();
+                if failure.timed_out {
+                    state.cells.connect_timeouts.increment();
+                }
+                last = Failure::Connect(failure);
+            }
         }
         tried.push(host.runtime.id);
     }

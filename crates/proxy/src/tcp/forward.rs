@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::chain::TcpChain;
 use super::copy::{Copied, CopyError, Scratch, both_ways};
 use super::dial::{self, Dialled, Failure};
+use super::metrics::{Called, Parties, TcpMetrics};
 use super::prefixed::Prefixed;
 use crate::filter::{Downstream, Worker};
 use crate::telemetry::record::ConnectionFacts;
@@ -25,6 +26,7 @@ pub struct Forwarder {
     pub(super) worker: Rc<Worker>,
     balancers: RefCell<HashMap<u64, Rc<Balancer>>>,
     scratch: Scratch,
+    metrics: TcpMetrics,
 }
 
 /// The most balancers that are kept; beyond, places are forgotten, which costs a turn of round robin.
@@ -33,7 +35,12 @@ const MAX_BALANCERS: usize = 1024;
 impl Forwarder {
     /// A worker's forwarder.
     pub fn new(worker: Rc<Worker>) -> Self {
-        Forwarder { worker, balancers: RefCell::default(), scratch: Scratch::default() }
+        Forwarder {
+            worker,
+            balancers: RefCell::default(),
+            scratch: Scratch::default(),
+            metrics: TcpMetrics::default(),
+        }
     }
 
     pub(super) fn balancer(&self, cluster: &Cluster) -> Rc<Balancer> {
@@ -69,20 +76,39 @@ impl Forwarder {
     }
 }
 
-/// Writes the log line when the connection has ended, also when it is cut (by a drain, by the end of the process).
+/// Counts the connection and writes its log line when it has ended, also when it is cut (by a drain, by the end of the
+/// process).
 struct Logged<'a> {
+    forwarder: &'a Forwarder,
     chain: &'a TcpChain,
     downstream: &'a Downstream,
     record: RequestRecord,
     copied: Cell<Copied>,
+    /// Between whom, once that is known.
+    parties: Option<Parties>,
+}
+
+impl Logged<'_> {
+    /// The upstream is known, or that there is none.
+    fn begin(&mut self, called: Option<&Called>) {
+        let Some(reporter) = self.chain.reporter else { return };
+        let worker = &self.forwarder.worker;
+        let parties = Parties::new(worker, reporter, self.downstream, called);
+        self.forwarder.metrics.opened(worker, &parties);
+        self.parties = Some(parties);
+    }
 }
 
 impl Drop for Logged<'_> {
     fn drop(&mut self) {
+        let copied = self.copied.get();
+        if let Some(parties) = &self.parties {
+            let Forwarder { worker, metrics, .. } = self.forwarder;
+            metrics.closed(worker, parties, self.record.flags, copied);
+        }
         if self.chain.logs.is_empty() {
             return;
         }
-        let copied = self.copied.get();
         self.record.request_body_bytes = copied.sent;
         self.record.response_body_bytes = copied.received;
         self.record.end = Some(Instant::now());
@@ -105,7 +131,8 @@ pub async fn forward<IO>(
     let peer = downstream.remote;
     // Before anything is waited for: a connection that is cut while it dials has a line as well.
     let record = dial::record();
-    let mut logged = Logged { chain, downstream, record, copied: Cell::default() };
+    let copied = Cell::default();
+    let mut logged = Logged { forwarder, chain, downstream, record, copied, parties: None };
     let dialled = match dialled.filter(|dialled| dialled.choice == proxy.cluster) {
         Some(dialled) => Ok(dialled),
         None => dial::dial(forwarder, proxy, dial::record()).await,
@@ -114,6 +141,7 @@ pub async fn forward<IO>(
         Ok(dialled) => dialled,
         Err((failure, record)) => {
             logged.record = *record;
+            logged.begin(None);
             match failure {
                 Failure::NoCluster(name) => {
                     let cluster = name.as_deref().unwrap_or("-");
@@ -129,8 +157,9 @@ pub async fn forward<IO>(
         }
     };
     let greeting = dialled.take_greeting();
-    let Dialled { stream: upstream, record, places: _places, .. } = dialled;
+    let Dialled { stream: upstream, record, called, places: _places, .. } = dialled;
     logged.record = record;
+    logged.begin(Some(&called));
     let upstream = Prefixed::new(greeting, upstream);
     let copying = both_ways(stream, upstream, proxy.idle_timeout, &logged.copied, &forwarder.scratch);
     let over = async {

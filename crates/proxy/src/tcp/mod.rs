@@ -4,6 +4,7 @@ pub mod chain;
 pub mod copy;
 pub mod dial;
 pub mod forward;
+pub mod metrics;
 pub mod prefixed;
 
 pub use chain::TcpChain;

@@ -55,6 +55,14 @@ families! {
     RBAC_DENIED: "counter" "envoy_http_rbac_denied", "Requests denied by the RBAC filter.";
     /// Requests that a policy allowed. Label `envoy_http_conn_manager_prefix`.
     RBAC_ALLOWED: "counter" "envoy_http_rbac_allowed", "Requests allowed by the RBAC filter.";
+    /// Connections that began. Labels as `istio_requests_total`, without those of answers.
+    TCP_OPENED: "counter" "istio_tcp_connections_opened_total", "TCP connections that began.";
+    /// Connections that ended. Labels as above.
+    TCP_CLOSED: "counter" "istio_tcp_connections_closed_total", "TCP connections that ended.";
+    /// Bytes of the called side. Labels as above.
+    TCP_SENT_BYTES: "counter" "istio_tcp_sent_bytes_total", "Bytes that came from the called side.";
+    /// Bytes of the caller. Labels as above.
+    TCP_RECEIVED_BYTES: "counter" "istio_tcp_received_bytes_total", "Bytes that came from the caller.";
     /// Access log lines that were not written. Label `path`.
     ACCESS_LOG_DROPPED: "counter" "tulle_access_log_dropped_total", "Access log lines dropped because the sink was too slow.";
 }

@@ -97,6 +97,8 @@ impl Reporter {
 pub enum Protocol {
     /// HTTP.
     Http,
+    /// Bytes.
+    Tcp,
     /// gRPC, by its content type; with its status when the response had one.
     Grpc(Option<u8>),
 }
@@ -182,6 +184,7 @@ impl RequestLabels<'_> {
     pub fn pairs(&self) -> Vec<(&'static str, String)> {
         let (protocol, grpc_status) = match self.protocol {
             Protocol::Http => ("http", String::new()),
+            Protocol::Tcp => ("tcp", String::new()),
             Protocol::Grpc(status) => ("grpc", status.map(|n| n.to_string()).unwrap_or_default()),
         };
         let (source, destination, service) = (&**self.source, &**self.destination, &**self.service);

@@ -7,6 +7,7 @@ use protos::envoy::envoy::extensions::filters::network::rbac::v3::Rbac;
 use protos::envoy::envoy::extensions::filters::network::tcp_proxy::v3::{
     TcpProxy, tcp_proxy::ClusterSpecifier,
 };
+use protos::istio::StatsConfig;
 
 use crate::kinds::authorization_policy;
 use crate::scope::Scope;
@@ -19,13 +20,19 @@ const RBAC_PREFIX: &str = "tcp.";
 /// To the app: the policies of the workload are asked once, when the connection begins.
 pub fn inbound(scope: &Scope<'_>, cluster: String, rules: &authorization_policy::Rules) -> Vec<Filter> {
     let mut filters: Vec<Filter> = rules.deny.iter().chain(&rules.allow).map(|it| rbac(scope, it)).collect();
+    filters.extend(stats(scope));
     filters.push(forward(scope, cluster, None));
     filters
 }
 
 /// To a Service; how long a silent connection stays is its DestinationRule's matter.
 pub fn outbound(scope: &Scope<'_>, cluster: String, settings: Option<&TcpSettings>) -> Vec<Filter> {
-    vec![forward(scope, cluster, settings)]
+    stats(scope).into_iter().chain([forward(scope, cluster, settings)]).collect()
+}
+
+/// Istio's metrics of connections: only `tulle-proxy` has that filter built in.
+fn stats(scope: &Scope<'_>) -> Option<Filter> {
+    scope.is_tulle().then(|| filter("istio.stats", protos::any::pack(&StatsConfig::default())))
 }
 
 fn forward(scope: &Scope<'_>, cluster: String, settings: Option<&TcpSettings>) -> Filter {
