@@ -100,7 +100,7 @@ fn a_tcp_port_of_the_app_asks_policies_once_and_lets_the_apps_own_tls_pass() {
     let chains = network_filters(&world(&[&tcp]), &server, "127.10.0.1_8080");
     let names: Vec<&str> = chains.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["127.10.0.1_8080_tls", "127.10.0.1_8080_plain", "127.10.0.1_8080_passthrough"]);
-    assert!(chains.iter().all(|(_, filters)| filters == &[forward]));
+    assert!(chains.iter().all(|(_, filters)| filters == &["istio.stats", forward]));
     let policy = |rule: &str| {
         format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a}}\n\
@@ -109,7 +109,7 @@ fn a_tcp_port_of_the_app_asks_policies_once_and_lets_the_apps_own_tls_pass() {
     };
     for rule in ["{from: [{source: {namespaces: [production]}}]}", "{to: [{operation: {methods: [GET]}}]}"] {
         let chains = network_filters(&world(&[&tcp, &policy(rule)]), &server, "127.10.0.1_8080");
-        assert!(chains.iter().all(|(_, filters)| filters == &[rbac, forward]), "{rule}");
+        assert!(chains.iter().all(|(_, filters)| filters == &[rbac, "istio.stats", forward]), "{rule}");
     }
     let strict = world(&[&tcp, &authentication("STRICT")]);
     assert_eq!(network_filters(&strict, &server, "127.10.0.1_8080").len(), 1);
