@@ -1,6 +1,6 @@
 //! A group of upstream hosts and how to talk to them.
 
-use super::{CircuitBreakers, Http2ClientOptions, LoadAssignment, UpstreamTls, Value};
+use super::{CircuitBreakers, Http2ClientOptions, LoadAssignment, OutlierDetection, UpstreamTls, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,10 @@ pub struct Cluster {
     pub http: UpstreamHttpOptions,
     /// Limits of connections and requests.
     pub circuit_breakers: CircuitBreakers,
+    /// When hosts are ejected; `None`: never.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// Below this share of healthy hosts, in percent, health is ignored (Envoy's default 50, Istio's 0).
+    pub healthy_panic_threshold: u32,
     /// TCP keepalive on upstream connections; `None` leaves it off.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `metadata.filter_metadata`: `istio` holds the services that the labels of metrics are taken from.

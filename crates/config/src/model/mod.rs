@@ -18,8 +18,10 @@ pub mod http2_client;
 pub mod http_connection_manager;
 pub mod listener;
 pub mod matcher;
+pub mod outlier_detection;
 pub mod rbac;
 pub mod regex;
+pub mod retry;
 pub mod route;
 pub mod tcp_proxy;
 pub mod tls;
@@ -49,11 +51,14 @@ pub use listener::{
     TlsInspector,
 };
 pub use matcher::{HeaderMatch, HeaderMatcher, QueryMatcher, StringMatch, StringMatcher};
+pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
 pub use rbac::{CidrRange, Permission, Policy, Principal, RbacAction, RbacFilter, RbacRules};
 pub use regex::{Regex, RegexError};
+pub use retry::{BackOff, RateLimitedBackOff, ResetHeader, RetryOn, RetryPolicy};
 pub use route::{
-    ClusterSpecifier, DirectResponse, Forward, HostRewrite, PathMatch, PathRewrite, Redirect, Route,
-    RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster, WeightedClusters,
+    ClusterSpecifier, DirectResponse, Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite,
+    Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
+    WeightedClusters,
 };
 pub use tcp_proxy::{TcpCluster, TcpProxy};
 pub use tls::{

@@ -1,6 +1,8 @@
 //! Routes: from host and request to an action.
 
-use super::{DomainIndex, HeaderMatcher, HeaderOperations, Priority, QueryMatcher, Regex, Upgrade};
+use super::{
+    DomainIndex, HeaderMatcher, HeaderOperations, Priority, QueryMatcher, Regex, RetryPolicy, Upgrade,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +42,10 @@ pub struct VirtualHost {
     pub request_headers: HeaderOperations,
     /// Changes of responses.
     pub response_headers: HeaderOperations,
+    /// When a request is sent again, for routes that do not say.
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// Most bytes of a request's body that are kept for a retry, for routes that do not say.
+    pub request_body_buffer_limit: Option<u64>,
     /// `x-envoy-attempt-count` is sent upstream.
     pub include_request_attempt_count: bool,
     /// `x-envoy-attempt-count` is sent downstream.
@@ -121,10 +127,31 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// Overrides the connection manager's stream idle timeout; `Some(None)`: no limit.
     pub idle_timeout: Option<Option<Duration>>,
+    /// Limits of the whole stream that override the connection manager's.
+    pub max_stream_duration: Option<MaxStreamDuration>,
+    /// gRPC requests are held to their `grpc-timeout` instead of `timeout`, but to no more than this; zero is no limit.
+    pub max_grpc_timeout: Option<Duration>,
+    /// Taken off a `grpc-timeout` that is longer.
+    pub grpc_timeout_offset: Option<Duration>,
+    /// When a request is sent again; `None`: never, or as the virtual host says.
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// Most bytes of a request's body that are kept for a retry; `None`: as the virtual host says, else 1 MiB.
+    pub request_body_buffer_limit: Option<u64>,
     /// Upgrades that override the connection manager's.
     pub upgrades: Vec<Upgrade>,
     /// Which limits of the cluster a request counts against.
     pub priority: Priority,
+}
+
+/// `envoy.config.route.v3.RouteAction.MaxStreamDuration`; zero is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MaxStreamDuration {
+    /// From the request's head to the end of the response.
+    pub duration: Option<Duration>,
+    /// A `grpc-timeout` is obeyed, but to no more than this.
+    pub grpc_header_max: Option<Duration>,
+    /// Taken off a `grpc-timeout`.
+    pub grpc_header_offset: Option<Duration>,
 }
 
 /// Which cluster a request goes to.

@@ -53,9 +53,13 @@ pub fn read_lb_policy(cx: &mut Context, policy: i32, config: &Option<pb::LbConfi
     }
 }
 
-/// Walks `CommonLbConfig`; none of it acts yet, and none of it may change who is called beyond what health says.
-pub fn read_common_lb(cx: &mut Context, message: &Option<pb::CommonLbConfig>) -> Result<()> {
-    let Some(message) = message else { return Ok(()) };
+/// Envoy's default of `healthy_panic_threshold`, in percent.
+const PANIC: u32 = 50;
+
+/// Reads `CommonLbConfig`: the share of healthy hosts, in percent, below which health is ignored. Nothing else of it
+/// acts yet, and none of it may change who is called beyond what health says.
+pub fn read_common_lb(cx: &mut Context, message: &Option<pb::CommonLbConfig>) -> Result<u32> {
+    let Some(message) = message else { return Ok(PANIC) };
     cx.field("common_lb_config", |cx| {
         let pb::CommonLbConfig {
             healthy_panic_threshold,
@@ -66,13 +70,17 @@ pub fn read_common_lb(cx: &mut Context, message: &Option<pb::CommonLbConfig>) ->
             override_host_status,
             locality_config_specifier,
         } = message;
-        report!(cx, "unhealthy endpoints are never used"; healthy_panic_threshold);
         report!(cx, "updates act at once"; update_merge_window);
         report!(cx, "health is what the control plane says"; ignore_new_hosts_until_first_hc);
         report!(cx, "no policy of a cluster uses a hash yet"; consistent_hashing_lb_config);
         report!(cx, "hosts are not overridden"; override_host_status);
         report!(cx, "localities are not preferred yet"; locality_config_specifier);
         refuse!(cx, "connections outlive other hosts' changes"; close_connections_on_host_set_change);
-        Ok(())
+        match healthy_panic_threshold {
+            None => Ok(PANIC),
+            // Envoy rounds as well.
+            Some(percent) if (0.0..=100.0).contains(&percent.value) => Ok(percent.value.round() as u32),
+            Some(_) => Err(cx.refused_field("healthy_panic_threshold", "is not a percentage")),
+        }
     })
 }

@@ -7,9 +7,12 @@ use super::name::name;
 use super::redirect::{read_direct_response, read_redirect};
 use super::route_action::read_route_action;
 use super::route_match::read_route_match;
-use crate::context::{Context, Result, refuse, report};
-use crate::model::{Route, RouteAction};
+use crate::context::{Context, Result, number, refuse, report};
+use crate::model::{RetryPolicy, Route, RouteAction, Value};
 use protos::envoy::envoy::config::route::v3 as pb;
+use protos::envoy::google::protobuf::{UInt32Value, UInt64Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Reads a route; `body` is the largest body of a direct response, in bytes.
 pub fn read_route(cx: &mut Context, message: &pb::Route, body: usize) -> Result<Route> {
@@ -34,13 +37,20 @@ pub fn read_route(cx: &mut Context, message: &pb::Route, body: usize) -> Result<
     refuse!(cx, "route extensions are not supported"; route_specifiers);
     report!(cx, "no spans are made"; decorator, tracing);
     report!(cx, "metrics are named after workloads"; stat_prefix);
-    report!(cx, "buffers are bounded by themselves"; per_request_buffer_limit_bytes, request_body_buffer_limit);
     read_filter_configs(cx, typed_per_filter_config)?;
     let metadata = read_metadata(cx, metadata, &["tulle"])?;
     let condition = cx.required("match", condition)?;
     let action = match action {
         Some(Action::Route(action)) => {
-            RouteAction::Forward(Box::new(cx.field("route", |cx| read_route_action(cx, action))?))
+            let mut forward = cx.field("route", |cx| read_route_action(cx, action))?;
+            forward.request_body_buffer_limit =
+                read_buffer_limit(per_request_buffer_limit_bytes, request_body_buffer_limit);
+            if is_default_retry(&metadata) {
+                forward.retry = forward
+                    .retry
+                    .map(|policy| Arc::new(RetryPolicy { is_default: true, ..RetryPolicy::clone(&policy) }));
+            }
+            RouteAction::Forward(Box::new(forward))
         }
         Some(Action::Redirect(action)) => {
             RouteAction::Redirect(cx.field("redirect", |cx| read_redirect(cx, action))?)
@@ -75,6 +85,19 @@ pub fn read_route(cx: &mut Context, message: &pb::Route, body: usize) -> Result<
             response_headers_to_remove,
         )?,
     })
+}
+
+/// Most bytes of a request's body that are kept for a retry; the newer field counts.
+pub fn read_buffer_limit(old: &Option<UInt32Value>, new: &Option<UInt64Value>) -> Option<u64> {
+    new.as_ref().map(|limit| limit.value).or_else(|| number(old).map(u64::from))
+}
+
+/// Our control plane marks the retry policy that nobody wrote: `filter_metadata["tulle"].default_retry_policy`.
+fn is_default_retry(metadata: &BTreeMap<Arc<str>, Value>) -> bool {
+    matches!(
+        metadata.get("tulle").and_then(|tulle| tulle.get("default_retry_policy")),
+        Some(Value::Bool(true))
+    )
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use super::circuit_breakers::read_priority;
 use super::name::{header_name, required_name};
+use super::retry_policy::read_retry_policy;
 use super::string_matcher::read_substitution;
 use super::weighted_cluster::read_weighted_clusters;
 use crate::context::{Context, Result, flag, refuse, report};
-use crate::model::{ClusterSpecifier, Forward, HostRewrite, PathRewrite, Upgrade};
+use crate::model::{
+    ClusterSpecifier, Forward, HostRewrite, MaxStreamDuration, PathRewrite, RetryPolicy, Upgrade,
+};
 use protos::envoy::envoy::config::route::v3 as pb;
 use protos::envoy::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use std::sync::Arc;
@@ -49,13 +52,13 @@ pub fn read_route_action(cx: &mut Context, message: &pb::RouteAction) -> Result<
     } = message;
     refuse!(cx, "subsets by metadata are not supported: use clusters"; metadata_match);
     refuse!(cx, "is not supported: use prefix_rewrite or regex_rewrite"; path_rewrite_policy, path_rewrite);
-    report!(cx, "explicit retries do not act yet"; retry_policy, retry_policy_typed_config, hedge_policy);
+    refuse!(cx, "is not supported: use retry_policy"; retry_policy_typed_config);
+    report!(cx, "requests are not hedged"; hedge_policy);
     report!(cx, "no policy of a cluster uses a hash yet"; hash_policy);
     report!(cx, "requests are not mirrored yet"; request_mirror_policies);
     report!(cx, "redirects are left to the client";
         internal_redirect_policy, internal_redirect_action, max_internal_redirects);
-    report!(cx, "the route's timeout stands";
-        max_grpc_timeout, grpc_timeout_offset, max_stream_duration, flush_timeout);
+    report!(cx, "the idle timeout stands"; flush_timeout);
     report!(cx, "early data is not accepted"; early_data_policy);
     report!(cx, "there is no filter that reads it"; rate_limits, cors);
     cx.report_set(
@@ -80,8 +83,38 @@ pub fn read_route_action(cx: &mut Context, message: &pb::RouteAction) -> Result<
         idle_timeout: cx
             .duration("idle_timeout", idle_timeout)?
             .map(|limit| Some(limit).filter(|limit| !limit.is_zero())),
+        max_stream_duration: read_max_stream_duration(cx, max_stream_duration)?,
+        max_grpc_timeout: cx.duration("max_grpc_timeout", max_grpc_timeout)?,
+        grpc_timeout_offset: cx.duration("grpc_timeout_offset", grpc_timeout_offset)?,
+        retry: read_retry(cx, retry_policy)?,
+        request_body_buffer_limit: None,
         upgrades: read_upgrades(cx, upgrade_configs)?,
         priority: read_priority(cx, "priority", *priority)?,
+    })
+}
+
+/// The retry policy of a route or a virtual host.
+pub fn read_retry(cx: &mut Context, message: &Option<pb::RetryPolicy>) -> Result<Option<Arc<RetryPolicy>>> {
+    let Some(message) = message else { return Ok(None) };
+    cx.field("retry_policy", |cx| read_retry_policy(cx, message)).map(|policy| Some(Arc::new(policy)))
+}
+
+fn read_max_stream_duration(
+    cx: &mut Context,
+    message: &Option<pb::route_action::MaxStreamDuration>,
+) -> Result<Option<MaxStreamDuration>> {
+    let Some(message) = message else { return Ok(None) };
+    cx.field("max_stream_duration", |cx| {
+        let pb::route_action::MaxStreamDuration {
+            max_stream_duration,
+            grpc_timeout_header_max,
+            grpc_timeout_header_offset,
+        } = message;
+        Ok(Some(MaxStreamDuration {
+            duration: cx.duration("max_stream_duration", max_stream_duration)?,
+            grpc_header_max: cx.duration("grpc_timeout_header_max", grpc_timeout_header_max)?,
+            grpc_header_offset: cx.duration("grpc_timeout_header_offset", grpc_timeout_header_offset)?,
+        }))
     })
 }
 
@@ -215,13 +248,15 @@ mod tests {
     }
 
     #[test]
-    fn reports_retries_and_hashes() {
+    fn reads_retries_and_reports_hashes() {
         let read = read(|message| {
             message.retry_policy = Some(Default::default());
             message.hash_policy = vec![Default::default()];
         });
-        let paths: Vec<_> = read.unwrap().notes.into_iter().map(|note| note.path).collect();
-        assert_eq!(paths, ["retry_policy", "hash_policy"]);
+        let read = read.unwrap();
+        assert!(read.value.retry.is_some());
+        let paths: Vec<_> = read.notes.into_iter().map(|note| note.path).collect();
+        assert_eq!(paths, ["hash_policy"]);
     }
 
     #[test]

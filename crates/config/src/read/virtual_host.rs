@@ -4,7 +4,8 @@ use super::filter_config::read_filter_configs;
 use super::header_operation::read_header_operations;
 use super::metadata::read_metadata;
 use super::name::required_name;
-use super::route::read_route;
+use super::route::{read_buffer_limit, read_route};
+use super::route_action::read_retry;
 use crate::context::{Context, Result, refuse, report};
 use crate::model::VirtualHost;
 use protos::envoy::envoy::config::route::v3 as pb;
@@ -44,10 +45,10 @@ pub fn read_virtual_host(cx: &mut Context, message: &pb::VirtualHost, body: usiz
     refuse!(cx, "matcher trees are not supported: write routes"; matcher);
     refuse!(cx, "redirection to TLS is not supported yet: write redirect routes"; require_tls);
     refuse!(cx, "route extensions are not supported"; route_specifiers);
-    report!(cx, "explicit retries do not act yet";
-        retry_policy, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header);
+    refuse!(cx, "is not supported: use retry_policy"; retry_policy_typed_config);
+    report!(cx, "requests are not hedged"; hedge_policy);
+    report!(cx, "the header is not written"; include_is_timeout_retry_header);
     report!(cx, "there is no filter that reads it"; virtual_clusters, rate_limits, cors);
-    report!(cx, "buffers are bounded by themselves"; per_request_buffer_limit_bytes, request_body_buffer_limit);
     report!(cx, "requests are not mirrored yet"; request_mirror_policies);
     read_filter_configs(cx, typed_per_filter_config)?;
     read_metadata(cx, metadata, &[])?;
@@ -70,6 +71,11 @@ pub fn read_virtual_host(cx: &mut Context, message: &pb::VirtualHost, body: usiz
             response_headers_to_add,
             response_headers_to_remove,
         )?,
+        retry: read_retry(cx, retry_policy)?,
+        request_body_buffer_limit: read_buffer_limit(
+            per_request_buffer_limit_bytes,
+            request_body_buffer_limit,
+        ),
         include_request_attempt_count: *include_request_attempt_count,
         include_attempt_count_in_response: *include_attempt_count_in_response,
     })

@@ -29,7 +29,7 @@ pub fn page(context: &Context, query: &Query) -> Page {
             let statuses: Vec<Value> = clusters
                 .iter()
                 .map(|cluster| {
-                    let hosts: Vec<Value> = cluster.hosts().all.iter().map(|host| host_json(host)).collect();
+                    let hosts: Vec<Value> = cluster.hosts().hosts().map(|host| host_json(host)).collect();
                     let name = &*cluster.identity.name;
                     json!({"name": name, "added_via_api": !is_static(name), "observability_name": name,
                         "circuit_breakers": circuit_breakers(&cluster.config.circuit_breakers), "host_statuses": hosts})
@@ -71,6 +71,23 @@ fn health(health: Health) -> &'static str {
     }
 }
 
+/// Envoy's flags, and `/unreachable_now` of our own: the host is passed over for a moment.
+fn flags(host: &Host) -> String {
+    let mut flags = String::new();
+    if host.runtime.monitor.is_ejected() {
+        flags.push_str("/failed_outlier_check");
+    }
+    match host.endpoint.health {
+        Health::Unknown | Health::Healthy => {}
+        Health::Degraded => flags.push_str("/eds_degraded_health"),
+        _ => flags.push_str("/failed_eds_health"),
+    }
+    if host.runtime.reach.is_avoided() {
+        flags.push_str("/unreachable_now");
+    }
+    if flags.is_empty() { "healthy".to_owned() } else { flags }
+}
+
 // Writing to a String cannot fail, so that the results of `writeln!` are of no interest here.
 fn cluster_text(body: &mut String, cluster: &Cluster, added_via_api: bool) {
     let name = &*cluster.identity.name;
@@ -87,13 +104,9 @@ fn cluster_text(body: &mut String, cluster: &Cluster, added_via_api: bool) {
         let _ = writeln!(body, "{name}::{priority}_priority::max_retries::{}", limits.max_retries);
     }
     let _ = writeln!(body, "{name}::added_via_api::{added_via_api}");
-    for host in &cluster.hosts().all {
+    for host in cluster.hosts().hosts() {
         let address = &host.address_text;
-        let flags = match host.endpoint.health {
-            Health::Unknown | Health::Healthy => "healthy",
-            Health::Degraded => "/eds_degraded_health",
-            _ => "/failed_eds_health",
-        };
+        let flags = flags(host);
         let hostname = &host.endpoint.hostname;
         let _ = writeln!(body, "{name}::{address}::rq_active::{}", host.runtime.active_requests());
         let _ = writeln!(body, "{name}::{address}::hostname::{hostname}");
@@ -105,6 +118,17 @@ fn cluster_text(body: &mut String, cluster: &Cluster, added_via_api: bool) {
     }
 }
 
+fn health_status(host: &Host) -> Value {
+    let mut status = json!({"eds_health_status": health(host.endpoint.health)});
+    // As protobuf JSON: what is false is left out.
+    if host.runtime.monitor.is_ejected()
+        && let Some(map) = status.as_object_mut()
+    {
+        map.insert("failed_outlier_check".to_owned(), json!(true));
+    }
+    status
+}
+
 fn host_json(host: &Host) -> Value {
     let address = match &host.address {
         HostAddress::Tcp(address) => socket_address(*address),
@@ -113,7 +137,7 @@ fn host_json(host: &Host) -> Value {
     json!({
         "address": address,
         "stats": [{"name": "rq_active", "value": host.runtime.active_requests().to_string(), "type": "GAUGE"}],
-        "health_status": {"eds_health_status": health(host.endpoint.health)},
+        "health_status": health_status(host),
         "weight": host.weight(),
         "hostname": &*host.endpoint.hostname,
     })

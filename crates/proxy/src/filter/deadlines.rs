@@ -21,6 +21,8 @@ pub enum Passed {
     Idle,
     /// The stream's longest duration.
     Duration,
+    /// The response was silent for longer than a try may be.
+    PerTryIdle,
 }
 
 /// Limits of one request; `None`: no limit.
@@ -38,6 +40,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Deadlines {
     limits: Limits,
+    per_try_idle: Option<Duration>,
     begun: Instant,
     progress: Rc<Progress>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -47,12 +50,21 @@ impl Deadlines {
     /// For a request that began then.
     pub fn new(limits: Limits, begun: Instant, progress: &Rc<Progress>) -> Self {
         progress.watched.set(limits.idle.is_some());
-        Self { limits, begun, progress: progress.clone(), sleep: None }
+        Self { limits, per_try_idle: None, begun, progress: progress.clone(), sleep: None }
+    }
+
+    /// The response has begun: from now on a try's own idle limit counts too.
+    pub fn begin_response(&mut self, per_try_idle: Option<Duration>) {
+        self.per_try_idle = per_try_idle;
+        if per_try_idle.is_some() {
+            self.progress.watched.set(true);
+        }
+        self.moved();
     }
 
     /// Something moved.
     pub fn moved(&self) {
-        if self.limits.idle.is_some() {
+        if self.limits.idle.is_some() || self.per_try_idle.is_some() {
             self.progress.moved.set(Some(Instant::now()));
         }
     }
@@ -83,7 +95,8 @@ impl Deadlines {
         let moved = self.progress.moved.get().unwrap_or(self.begun);
         let idle = self.limits.idle.map(|limit| (moved + limit, Passed::Idle));
         let duration = self.limits.duration.map(|limit| (self.begun + limit, Passed::Duration));
-        [route, idle, duration].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let per_try = self.per_try_idle.map(|limit| (moved + limit, Passed::PerTryIdle));
+        [route, idle, duration, per_try].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }
 
@@ -93,7 +106,7 @@ impl Passed {
         // A client that is slow with its request is told so; else the upstream was slow.
         let status = if request_ended { 504 } else { 408 };
         match self {
-            Passed::Route => LocalReply::timeout(),
+            Passed::Route | Passed::PerTryIdle => LocalReply::timeout(),
             Passed::Idle => LocalReply::new(status, "stream timeout", self.details()).flag(self.flags()),
             Passed::Duration => {
                 LocalReply::new(status, "downstream duration timeout", self.details()).flag(self.flags())
@@ -107,13 +120,14 @@ impl Passed {
             Passed::Route => "response_timeout",
             Passed::Idle => "stream_idle_timeout",
             Passed::Duration => "max_duration_timeout",
+            Passed::PerTryIdle => "upstream_per_try_idle_timeout",
         }
     }
 
     /// The short flag.
     pub fn flags(self) -> ResponseFlags {
         match self {
-            Passed::Route => ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+            Passed::Route | Passed::PerTryIdle => ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
             Passed::Idle => ResponseFlags::STREAM_IDLE_TIMEOUT,
             Passed::Duration => ResponseFlags::DURATION_TIMEOUT,
         }

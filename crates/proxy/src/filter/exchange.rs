@@ -17,6 +17,7 @@ use crate::telemetry::recent::Asked;
 use crate::telemetry::{RequestRecord, ResponseFlags};
 use crate::upstream::Cluster;
 use crate::upstream::host::Host;
+use crate::upstream::retry::Marks;
 
 /// What is known about the upstream that was tried last.
 #[derive(Debug, Clone)]
@@ -57,6 +58,8 @@ pub struct Exchange {
     pub upstream: Option<UpstreamFacts>,
     /// The caller said who it is, in a header that can be believed: it is told who we are.
     pub told_by_caller: bool,
+    /// What a proxy of the mesh that gets the answer should know of it.
+    pub marks: Marks,
     /// The caller's workload.
     pub caller: Option<Interned<Workload>>,
     /// The called workload, as it said itself.
@@ -102,6 +105,7 @@ impl Exchange {
             cluster: None,
             upstream: None,
             told_by_caller: false,
+            marks: Marks::default(),
             caller: None,
             called: None,
             ended: false,

@@ -9,6 +9,7 @@ use crate::http::{Body, BodyLength, Headers, Refusal, ResponseHead, Version};
 use crate::route::canonical::NotCanonical;
 use crate::telemetry::ResponseFlags;
 use crate::upstream::CallFailure;
+use crate::upstream::retry::Marks;
 
 /// An answer of the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct LocalReply {
     pub headers: Headers,
     /// The connection ends after the answer.
     pub close: bool,
+    /// What a proxy of the mesh that gets the answer should know.
+    pub marks: Marks,
 }
 
 /// Details of an answer to a path that is not served as it was sent.
@@ -48,6 +51,7 @@ impl LocalReply {
             transport_failure: Cow::Borrowed(""),
             headers,
             close: false,
+            marks: Marks::default(),
         }
     }
 
@@ -78,7 +82,7 @@ impl LocalReply {
 
     /// The route names a cluster that is not there.
     pub fn no_cluster(status: u16) -> Self {
-        Self::new(status, "", "cluster_not_found").flag(ResponseFlags::NO_CLUSTER)
+        Self::new(status, "", "cluster_not_found").flag(ResponseFlags::NO_CLUSTER).unprocessed()
     }
 
     /// The route's timeout passed before the response began.
@@ -94,7 +98,13 @@ impl LocalReply {
         reply
     }
 
-    /// A call that got no response; `retried`: more than one host was tried.
+    /// The same, and the application never saw the request.
+    pub fn unprocessed(mut self) -> Self {
+        self.marks.unprocessed = true;
+        self
+    }
+
+    /// A call that got no response; `retried`: it was tried more than once.
     pub fn of_failure(failure: &CallFailure, retried: bool) -> Self {
         match failure {
             CallFailure::NoHealthyUpstream => Self::new(503, "no healthy upstream", "no_healthy_upstream")
@@ -116,10 +126,13 @@ impl LocalReply {
                     Self::upstream_reset(503, "remote connection failure", Some(text), retried)
                 };
                 reply.flags = ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
-                if retried {
-                    reply.flags.set(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
-                }
                 reply
+            }
+            CallFailure::PerTryTimeout => {
+                Self { details: "upstream_per_try_timeout".into(), ..Self::timeout() }
+            }
+            CallFailure::PerTryIdleTimeout => {
+                Self { details: "upstream_per_try_idle_timeout".into(), ..Self::timeout() }
             }
             CallFailure::Send { blame: Blame::Upstream, reason, .. } => {
                 let (status, cause) = match reason {
@@ -208,12 +221,13 @@ mod tests {
         );
         let reply = LocalReply::of_failure(&refused(true), true);
         assert_eq!(&*reply.details, "upstream_reset_before_response_started{connection_timeout}");
-        assert_eq!(reply.flags.to_string(), "UF,URX");
+        assert_eq!(reply.flags.to_string(), "UF");
         assert!(reply.body.ends_with(b"retried and the latest reset reason: connection timeout"));
         let reset = CallFailure::Send {
             blame: Blame::Upstream,
             reason: Reason::UpstreamReset,
             detail: String::new(),
+            unprocessed: false,
         };
         let reply = LocalReply::of_failure(&reset, false);
         assert_eq!((reply.status, reply.flags.to_string().as_str()), (503, "UC"));

@@ -24,6 +24,7 @@ use crate::http::{
 };
 use crate::route::{Picked, Routing, canonical, rewrite};
 use crate::telemetry::request_id::{self, RequestIdRules};
+use crate::upstream::retry::Marks;
 
 /// Serves one downstream connection: hand it to the codec as its handler. The chain can be swapped while the connection
 /// is open: requests that run end under the one they began with, the next one is served by the new one.
@@ -190,6 +191,7 @@ impl Serving {
         mut exchange: Box<Exchange>,
     ) -> (ResponseHead, Body) {
         exchange.record.flags.set(reply.flags);
+        exchange.marks = reply.marks;
         exchange.record.details = reply.details.clone();
         exchange.record.transport_failure = reply.transport_failure.clone();
         if let Some(request) = request
@@ -213,6 +215,12 @@ impl Serving {
             request_id: exchange.request_id.as_ref(),
         };
         response_headers::complete(head, with);
+        // Between proxies of the mesh only.
+        if let Some(marks) = exchange.marks.text()
+            && self.connection.session.as_ref().is_some_and(|session| session.peer.is_some())
+        {
+            head.headers.set(Marks::HEADER, marks);
+        }
         exchange.begin_response(head);
     }
 }

@@ -131,7 +131,7 @@ async fn a_connection_that_cannot_be_made_is_tried_on_another_host_for_every_met
         assert!(answer.body.ends_with(b"reset reason: remote connection failure"));
         assert_eq!(proxy.metric("istio_requests_total", &["response_flags=\"UF\""]).as_deref(), Some("1"));
 
-        proxy.push_routes(routes(vec![route("", to("both"))]));
+        proxy.push_routes(routes(vec![route("", retrying("both", default_retries()))]));
         for _ in 0..20 {
             let mut head = get("/", &[]);
             head.method = http::Method::POST;

@@ -22,9 +22,10 @@ use crate::upstream::testing::{assignment, cluster, endpoint};
 const WEB: &str = "spiffe://cluster.local/ns/production/sa/web";
 const PAYMENT: &str = "spiffe://cluster.local/ns/production/sa/payment";
 const CLUSTER: &str = "outbound|8080||payment.production.svc.cluster.local";
-const PARAMETERS: TlsParameters = TlsParameters { minimum: TlsVersion::V1_2, maximum: TlsVersion::V1_3 };
+pub(super) const PARAMETERS: TlsParameters =
+    TlsParameters { minimum: TlsVersion::V1_2, maximum: TlsVersion::V1_3 };
 
-fn secrets(root: &Authority, id: &str) -> Arc<Secrets> {
+pub(super) fn secrets(root: &Authority, id: &str) -> Arc<Secrets> {
     let issued = root.issue(Leaf::new(&[id]));
     let secrets = Secrets::new();
     let key = pem::private_key("test", issued.key_pem.as_bytes()).unwrap();
@@ -33,7 +34,7 @@ fn secrets(root: &Authority, id: &str) -> Arc<Secrets> {
     secrets
 }
 
-fn trust(pattern: StringMatch) -> TrustSource {
+pub(super) fn trust(pattern: StringMatch) -> TrustSource {
     let matcher = StringMatcher { pattern, ignore_case: false };
     let sans = vec![SanMatcher { kind: Some(SanType::Uri), matcher }];
     TrustSource { roots: Roots::Sds("ROOTCA".into()), sans, spki: vec![], certificate_hash: vec![] }

@@ -19,10 +19,14 @@ pub mod rbac;
 pub mod request_body;
 pub mod response_body;
 pub mod response_headers;
+pub mod retried;
+#[cfg(test)]
+mod retry_chain_tests;
 pub mod router;
 pub mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod timeouts;
 pub mod worker;
 
 pub use chain::{Filter, HttpChain, Verdict};

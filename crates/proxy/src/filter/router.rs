@@ -1,5 +1,6 @@
 //! `envoy.filters.http.router`: does what the route says: answers itself, or sends the request to a cluster.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
@@ -7,18 +8,26 @@ use std::time::Instant;
 
 use config::model::{Address, Forward, HostRewrite, RouteAction, RouterFilter};
 
-use super::deadlines::{Deadlines, Limits, Passed};
+use super::deadlines::{Deadlines, Passed};
 use super::exchange::{Exchange, UpstreamFacts};
 use super::local_reply::LocalReply;
+use super::timeouts::Timeouts;
 use crate::http::{Body, Headers, Informational, RequestHead, ResponseHead, Scheme};
 use crate::route::header_operations::{self, Values};
 use crate::route::{Picked, rewrite};
+use crate::telemetry::ResponseFlags;
+use crate::telemetry::labels::Protocol;
 use crate::telemetry::log_value::LogContext;
 use crate::telemetry::peer_metadata;
-use crate::upstream::{Answer, Attempt, Call, CallFailure};
+use crate::upstream::outlier::{self, Outcome};
+use crate::upstream::retry::{self, Marks};
+use crate::upstream::{Answer, Attempt, Call, CallFailure, Denied, Failed, RetryRules};
 
 /// What the client asked for, when the host was rewritten.
 const ORIGINAL_HOST: &str = "x-envoy-original-host";
+
+/// Bytes of a request's body that are kept for a retry where the route does not say: Envoy's default buffer.
+const RETRY_BUFFER: u64 = 1 << 20;
 
 /// The filter.
 #[derive(Debug, Default)]
@@ -101,35 +110,33 @@ impl Router {
             return Err(Box::new(LocalReply::no_cluster(forward.cluster_not_found_status)));
         };
         self.finish_request(head, forward, picked, chosen.weighted, exchange);
-
+        let host = picked.virtual_host();
+        let policy = forward.retry.as_deref().or_else(|| host.and_then(|host| host.retry.as_deref()));
+        let grpc = matches!(exchange.protocol, Protocol::Grpc(_));
         let connection = exchange.connection.clone();
         let chain = &connection.chain;
-        let limits = Limits {
-            route: forward.timeout,
-            idle: forward.idle_timeout.unwrap_or(chain.config.stream_idle_timeout),
-            duration: chain.config.max_stream_duration,
+        let timeouts = Timeouts::of(forward, policy, &chain.config, &mut head.headers, grpc);
+        let rules = RetryRules {
+            policy,
+            per_try_timeout: timeouts.per_try,
+            body_limit: forward
+                .request_body_buffer_limit
+                .or_else(|| host.and_then(|host| host.request_body_buffer_limit))
+                .unwrap_or(RETRY_BUFFER),
+            grpc,
         };
-        let mut deadlines = Deadlines::new(limits, exchange.record.begun, &exchange.progress);
-        let counts_attempts = picked.virtual_host().is_some_and(|host| host.include_request_attempt_count);
+        let mut deadlines = Deadlines::new(timeouts.limits, exchange.record.begun, &exchange.progress);
+        let counts_attempts = host.is_some_and(|host| host.include_request_attempt_count);
+        let awaited = RefCell::new(None);
         let mut sent_at = Instant::now();
         let outcome = {
             let mut on_attempt = |head: &mut RequestHead, attempt: &Attempt<'_>| {
                 sent_at = Instant::now();
+                self.tell_time_left(head, &timeouts, exchange);
                 if counts_attempts {
                     head.headers.set("x-envoy-attempt-count", attempt.number.to_string());
                 }
-                if let (HostRewrite::Auto, Address::Name { host, .. }) =
-                    (&forward.host_rewrite, &attempt.host.endpoint.address)
-                {
-                    self.rewrite_host(head, bytes::Bytes::copy_from_slice(host.as_bytes()));
-                }
-                note_attempt(exchange, attempt);
-                for filter in chain.filters() {
-                    filter.on_attempt(head, attempt, exchange);
-                }
-                if !chain.logs.is_empty() {
-                    chain.logs.capture_request(head, &mut exchange.record);
-                }
+                self.begin_attempt(head, attempt, forward, exchange);
             };
             let call = Call {
                 worker: &worker.upstream,
@@ -137,6 +144,8 @@ impl Router {
                 cluster: &cluster,
                 priority: forward.priority,
                 informational,
+                rules,
+                awaited: &awaited,
             };
             let mut running = pin!(call.run(head, body, &mut on_attempt));
             std::future::poll_fn(|cx| match running.as_mut().poll(cx) {
@@ -149,20 +158,42 @@ impl Router {
             Err(passed) => {
                 if passed == Passed::Route {
                     worker.upstream.cluster(&cluster).cells.timeouts.increment();
+                    // The host whose answer did not come in time.
+                    if let Some(host) = awaited.take() {
+                        outlier::report(&cluster, &host, Outcome::TimedOut, &worker.random);
+                    }
                 }
                 Err(Box::new(passed.reply(exchange.progress.end.get().is_some())))
             }
-            Ok(Err(failed)) => {
-                if let CallFailure::Connect(failure) = &failed.failure {
-                    exchange.record.upstream_host = Some(failure.host.clone());
-                }
-                Err(Box::new(LocalReply::of_failure(&failed.failure, failed.attempts > 1)))
-            }
+            Ok(Err(failed)) => Err(Box::new(failed_reply(&failed, exchange))),
             Ok(Ok(answer)) => {
-                deadlines.moved();
+                deadlines.begin_response(policy.and_then(|policy| policy.per_try_idle_timeout));
                 let (head, body) = self.respond(head, answer, picked, chosen.weighted, sent_at, exchange);
                 Ok(Response { head, body, deadlines })
             }
+        }
+    }
+
+    /// What the host that was just chosen is told.
+    fn begin_attempt(
+        &self,
+        head: &mut RequestHead,
+        attempt: &Attempt<'_>,
+        forward: &Forward,
+        exchange: &mut Exchange,
+    ) {
+        if let (HostRewrite::Auto, Address::Name { host, .. }) =
+            (&forward.host_rewrite, &attempt.host.endpoint.address)
+        {
+            self.rewrite_host(head, bytes::Bytes::copy_from_slice(host.as_bytes()));
+        }
+        note_attempt(exchange, attempt);
+        let connection = exchange.connection.clone();
+        for filter in connection.chain.filters() {
+            filter.on_attempt(head, attempt, exchange);
+        }
+        if !connection.chain.logs.is_empty() {
+            connection.chain.logs.capture_request(head, &mut exchange.record);
         }
     }
 
@@ -201,7 +232,13 @@ impl Router {
             }
             head.target = target.into();
         }
-        if let Some(limit) = forward.timeout
+    }
+
+    /// How long the upstream has for this try.
+    fn tell_time_left(&self, head: &mut RequestHead, timeouts: &Timeouts, exchange: &Exchange) {
+        let elapsed = exchange.progress.end.get().filter(|_| exchange.record.attempts > 0);
+        let elapsed = elapsed.map(|end| end.elapsed()).unwrap_or_default();
+        if let Some(limit) = timeouts.expected(elapsed)
             && !self.options.suppress_envoy_headers
         {
             head.headers.set("x-envoy-expected-rq-timeout-ms", limit.as_millis().to_string());
@@ -226,7 +263,10 @@ impl Router {
         exchange: &mut Exchange,
     ) -> (ResponseHead, Body) {
         let now = Instant::now();
-        let Answer { mut head, body, pool } = answer;
+        let Answer { mut head, body, pool, denied, marks } = answer;
+        exchange.record.flags.set(denied_flags(denied));
+        exchange.marks = marks;
+        note_retried(exchange, fails(&head));
         exchange.record.response_begin = Some(now);
         exchange.record.details = "via_upstream".into();
         // Formats of added headers may name it.
@@ -244,6 +284,45 @@ impl Router {
             head.headers.set("x-envoy-attempt-count", exchange.record.attempts.to_string());
         }
         (head, body)
+    }
+}
+
+/// The answer to a call that got none.
+fn failed_reply(failed: &Failed, exchange: &mut Exchange) -> LocalReply {
+    if let CallFailure::Connect(failure) = &failed.failure {
+        exchange.record.upstream_host = Some(failure.host.clone());
+    }
+    let mut reply = LocalReply::of_failure(&failed.failure, failed.retried);
+    reply.flags.set(denied_flags(failed.denied));
+    let retried = failed.retried || failed.denied.is_some();
+    exchange.marks = Marks { unprocessed: failed.unprocessed, retried };
+    note_retried(exchange, true);
+    reply.marks = exchange.marks;
+    reply
+}
+
+/// Remembers a request that failed after retries, and marks a failure that follows from one.
+fn note_retried(exchange: &mut Exchange, failed: bool) {
+    let Some(id) = exchange.request_id.as_ref().filter(|_| failed) else { return };
+    let retried = &exchange.worker.shared.retried;
+    if exchange.marks.retried {
+        retried.remember(id);
+    } else {
+        exchange.marks.retried = retried.recall(id);
+    }
+}
+
+/// Whether somebody might want to retry after that answer.
+fn fails(head: &ResponseHead) -> bool {
+    head.status >= 500 || retry::grpc_status(&head.headers).is_some_and(|status| status != 0)
+}
+
+/// What logs say of a retry that was wanted and not made.
+fn denied_flags(denied: Option<Denied>) -> ResponseFlags {
+    match denied {
+        None => ResponseFlags::NONE,
+        Some(Denied::LimitExceeded) => ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED,
+        Some(Denied::Overflow) => ResponseFlags::UPSTREAM_OVERFLOW,
     }
 }
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use config::model::{
-    AccessLog, AccessLogFormat, AccessLogSink, ClientCertDetails, ClusterSpecifier, Codec, Direction,
-    DomainIndex, EscapedSlashes, Format, Forward, ForwardClientCert, HeaderOperations, HeaderSource,
-    HeadersWithUnderscores, HostRewrite, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind,
-    LoadAssignment, Node, Operator, PathMatch, PathRewrite, PeerMetadataFilter, Priority, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteSource, RouterFilter, ServerHeader, StatsFilter, StripPort, Token,
-    Value, VirtualHost, WeightedCluster, WeightedClusters,
+    AccessLog, AccessLogFormat, AccessLogSink, BackOff, ClientCertDetails, ClusterSpecifier, Codec,
+    Direction, DomainIndex, EscapedSlashes, Format, Forward, ForwardClientCert, HeaderOperations,
+    HeaderSource, HeadersWithUnderscores, HostRewrite, Http1Options, HttpConnectionManager, HttpFilter,
+    HttpFilterKind, LoadAssignment, Node, Operator, PathMatch, PathRewrite, PeerMetadataFilter, Priority,
+    RetryOn, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, RouterFilter,
+    ServerHeader, StatsFilter, StripPort, Token, Value, VirtualHost, WeightedCluster, WeightedClusters,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,6 +36,8 @@ pub enum Script {
     Answer(String),
     /// Answers with these bytes, then closes.
     AnswerAndClose(String),
+    /// Answers in part, and then is silent.
+    AnswerAndWait(String),
     /// Closes without a byte.
     Close,
     /// Says nothing.
@@ -90,13 +92,18 @@ async fn serve(mut stream: TcpStream, seen: Rc<RefCell<Vec<String>>>, script: Rc
                 stream.write_all(bytes.as_bytes()).await.unwrap();
                 return;
             }
+            Script::AnswerAndWait(bytes) => {
+                stream.write_all(bytes.as_bytes()).await.unwrap();
+                std::future::pending::<()>().await;
+            }
             Script::Close => return,
             Script::Silence => std::future::pending().await,
         }
     }
 }
 
-async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
+/// The next request on a connection, as text.
+pub async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
     loop {
         let text = String::from_utf8_lossy(buffer).into_owned();
         if let Some(end) = text.find("\r\n\r\n") {
@@ -310,6 +317,11 @@ pub fn forward(cluster: ClusterSpecifier) -> Forward {
         append_x_forwarded_host: false,
         timeout: None,
         idle_timeout: None,
+        max_stream_duration: None,
+        max_grpc_timeout: None,
+        grpc_timeout_offset: None,
+        retry: None,
+        request_body_buffer_limit: None,
         upgrades: vec![],
         priority: Priority::Default,
     }
@@ -318,6 +330,37 @@ pub fn forward(cluster: ClusterSpecifier) -> Forward {
 /// Sends to that cluster.
 pub fn to(cluster: &str) -> RouteAction {
     RouteAction::Forward(Box::new(forward(ClusterSpecifier::Cluster(cluster.into()))))
+}
+
+/// Sends to that cluster, and again as the policy says.
+pub fn retrying(cluster: &str, retry: RetryPolicy) -> RouteAction {
+    let mut forward = forward(ClusterSpecifier::Cluster(cluster.into()));
+    forward.retry = Some(Arc::new(retry));
+    RouteAction::Forward(Box::new(forward))
+}
+
+/// Two retries on other hosts on these conditions, without a wait to speak of.
+pub fn retry_policy(on: &str) -> RetryPolicy {
+    RetryPolicy {
+        on: on.split(',').filter_map(RetryOn::named).fold(RetryOn::NONE, RetryOn::with),
+        retries: 2,
+        per_try_timeout: None,
+        per_try_idle_timeout: None,
+        back_off: BackOff { base: Duration::from_millis(1), max: Duration::from_millis(1) },
+        rate_limited: None,
+        status_codes: vec![503],
+        headers: vec![],
+        request_headers: vec![],
+        other_hosts: true,
+        host_selection_attempts: 5,
+        is_default: false,
+    }
+}
+
+/// The mesh's default.
+pub fn default_retries() -> RetryPolicy {
+    let on = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
+    RetryPolicy { is_default: true, ..retry_policy(on) }
 }
 
 /// Sends to clusters by weight.
@@ -346,6 +389,8 @@ pub fn routes(routes: Vec<Route>) -> RouteConfiguration {
             routes: routes.into_iter().map(Arc::new).collect(),
             request_headers: HeaderOperations::default(),
             response_headers: HeaderOperations::default(),
+            retry: None,
+            request_body_buffer_limit: None,
             include_request_attempt_count: true,
             include_attempt_count_in_response: false,
         }],

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use config::model::Node;
 
 use super::denial_log::DenialLog;
+use super::retried::RetriedRequests;
 use crate::route::LiveRouting;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::intern::Interned;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub recent: RecentRequests,
     /// Routes and clusters in use.
     pub routing: Arc<LiveRouting>,
+    /// Requests that failed after retries.
+    pub retried: RetriedRequests,
     /// Who this proxy is, for its peers.
     pub own: OwnMetadata,
     /// Who this proxy is, for metrics.
@@ -45,6 +48,7 @@ impl Shared {
         Arc::new(Self {
             sinks: LogSinks::new(registry.clone()),
             recent: RecentRequests::default(),
+            retried: RetriedRequests::default(),
             registry,
             routing,
             own,

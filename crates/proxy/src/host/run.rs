@@ -28,7 +28,7 @@ use crate::tcp::Forwarder;
 use crate::telemetry::Registry;
 use crate::tls::Secrets;
 use crate::upstream::transport::Transport;
-use crate::upstream::{Environment, resolve};
+use crate::upstream::{Environment, outlier_sweep, resolve};
 
 /// How long the access logs get for their last lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -273,6 +273,12 @@ impl Host {
         let (builder, drain) = (self.builder.clone(), tasks.drain());
         tasks.spawn_local("warming", async move {
             until(&drain, builder.keep_warming()).await;
+            Ok(())
+        });
+        let (routing, drain) = (self.shared.routing.clone(), tasks.drain());
+        let events = routing.outlier_events().clone();
+        tasks.spawn_local("outliers", async move {
+            until(&drain, outlier_sweep::run(move || routing.clusters(), events)).await;
             Ok(())
         });
         let (routing, drain) = (self.shared.routing.clone(), tasks.drain());

@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use config::model::RouteConfiguration;
 
 use crate::state::Snapshot;
+use crate::upstream::outlier_events::OutlierEvents;
 use crate::upstream::{Cluster, ClusterProblem, ClusterSet, Environment};
 
 /// One version of routes and clusters.
@@ -65,6 +66,11 @@ impl LiveRouting {
         let routes = snapshot.routes.clone();
         self.current.store(Arc::new(Routing { routes, clusters, mesh_addresses }));
         problems
+    }
+
+    /// What became of outliers.
+    pub fn outlier_events(&self) -> &Arc<OutlierEvents> {
+        &self.environment.events
     }
 
     /// All clusters now, for the resolver and the admin pages.

@@ -17,8 +17,10 @@ use super::forward::Forwarder;
 use super::metrics::Called;
 use crate::telemetry::cells::Gauge;
 use crate::telemetry::{RequestRecord, ResponseFlags};
+use crate::upstream::balance::Tried;
 use crate::upstream::checkout::Slots;
 use crate::upstream::connect::{ConnectFailure, connect};
+use crate::upstream::outlier::{Outcome, report};
 use crate::upstream::stream::UpstreamStream;
 
 /// The most bytes of a server that speaks first that are held; more are not read.
@@ -116,6 +118,10 @@ pub async fn dial(
     }
 }
 
+fn tried_hosts(hosts: &[u64]) -> Tried<'_> {
+    Tried { hosts, attempts: u32::MAX }
+}
+
 /// An open connection with what is known about it.
 struct Opened {
     stream: UpstreamStream,
@@ -140,7 +146,7 @@ async fn open(
     for _ in 0..proxy.max_connect_attempts.max(1) {
         let hosts = cluster.hosts();
         let random = &forwarder.worker.random;
-        let Some(host) = balancer.pick(cluster.config.lb_policy, &hosts, random, &tried) else {
+        let Some(host) = balancer.pick(cluster.config.lb_policy, &hosts, random, tried_hosts(&tried)) else {
             return Err(last);
         };
         let breakers = &cluster.config.circuit_breakers;
@@ -152,6 +158,8 @@ async fn open(
         record.upstream_host = Some(host.address_text.clone());
         match connect(&host, &cluster.config, None, &forwarder.worker.shared.registry).await {
             Ok((stream, info)) => {
+                host.runtime.reach.worked();
+                report(&cluster, &host, Outcome::Reached, random);
                 state.cells.connections.increment();
                 state.cells.connections_active.add(1);
                 let called = Called {
@@ -164,6 +172,9 @@ async fn open(
                 return Ok(Opened { stream, local: info.local, called, places });
             }
             Err(failure) => {
+                host.runtime.reach.failed();
+                let outcome = if failure.timed_out { Outcome::TimedOut } else { Outcome::Failed };
+                report(&cluster, &host, outcome, random);
                 state.cells.connect_failures.increment();
                 if failure.timed_out {
                     state.cells.connect_timeouts.increment();

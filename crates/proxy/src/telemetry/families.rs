@@ -15,6 +15,50 @@ families! {
     CLUSTER_REQUEST_TIMEOUTS: "counter" "envoy_cluster_upstream_rq_timeout", "Requests that the route's timeout ended.";
     /// Requests to a cluster that were tried again. Label `envoy_cluster_name`.
     CLUSTER_REQUEST_RETRIES: "counter" "envoy_cluster_upstream_rq_retry", "Requests that were tried again.";
+    /// Hosts ejected now. Label `envoy_cluster_name`.
+    OUTLIER_EJECTIONS_ACTIVE: "gauge" "envoy_cluster_outlier_detection_ejections_active", "Hosts ejected now.";
+    /// Ejections. Label `envoy_cluster_name`.
+    OUTLIER_EJECTIONS_ENFORCED: "counter" "envoy_cluster_outlier_detection_ejections_enforced_total", "Hosts ejected.";
+    /// Ejections that the limit forbade. Label `envoy_cluster_name`.
+    OUTLIER_EJECTIONS_OVERFLOW: "counter" "envoy_cluster_outlier_detection_ejections_overflow", "Ejections that the limit of the cluster forbade.";
+    /// Outliers found by answers of 5xx in a row. Label `envoy_cluster_name`.
+    OUTLIER_DETECTED_CONSECUTIVE_5XX: "counter" "envoy_cluster_outlier_detection_ejections_detected_consecutive_5xx", "Outliers found by answers of 5xx in a row.";
+    /// Hosts ejected for answers of 5xx in a row. Label `envoy_cluster_name`.
+    OUTLIER_ENFORCED_CONSECUTIVE_5XX: "counter" "envoy_cluster_outlier_detection_ejections_enforced_consecutive_5xx", "Hosts ejected for answers of 5xx in a row.";
+    /// Outliers found by gateway errors in a row. Label `envoy_cluster_name`.
+    OUTLIER_DETECTED_CONSECUTIVE_GATEWAY_FAILURE: "counter" "envoy_cluster_outlier_detection_ejections_detected_consecutive_gateway_failure", "Outliers found by gateway errors in a row.";
+    /// Hosts ejected for gateway errors in a row. Label `envoy_cluster_name`.
+    OUTLIER_ENFORCED_CONSECUTIVE_GATEWAY_FAILURE: "counter" "envoy_cluster_outlier_detection_ejections_enforced_consecutive_gateway_failure", "Hosts ejected for gateway errors in a row.";
+    /// Outliers found by failed connections in a row. Label `envoy_cluster_name`.
+    OUTLIER_DETECTED_CONSECUTIVE_LOCAL_ORIGIN_FAILURE: "counter" "envoy_cluster_outlier_detection_ejections_detected_consecutive_local_origin_failure", "Outliers found by failed connections in a row.";
+    /// Hosts ejected for failed connections in a row. Label `envoy_cluster_name`.
+    OUTLIER_ENFORCED_CONSECUTIVE_LOCAL_ORIGIN_FAILURE: "counter" "envoy_cluster_outlier_detection_ejections_enforced_consecutive_local_origin_failure", "Hosts ejected for failed connections in a row.";
+    /// Outliers found by their rate of success. Label `envoy_cluster_name`.
+    OUTLIER_DETECTED_SUCCESS_RATE: "counter" "envoy_cluster_outlier_detection_ejections_detected_success_rate", "Outliers found by their rate of success.";
+    /// Hosts ejected for their rate of success. Label `envoy_cluster_name`.
+    OUTLIER_ENFORCED_SUCCESS_RATE: "counter" "envoy_cluster_outlier_detection_ejections_enforced_success_rate", "Hosts ejected for their rate of success.";
+    /// Outliers found by their rate of connections. Label `envoy_cluster_name`.
+    OUTLIER_DETECTED_LOCAL_ORIGIN_SUCCESS_RATE: "counter" "envoy_cluster_outlier_detection_ejections_detected_local_origin_success_rate", "Outliers found by their rate of connections.";
+    /// Hosts ejected for their rate of connections. Label `envoy_cluster_name`.
+    OUTLIER_ENFORCED_LOCAL_ORIGIN_SUCCESS_RATE: "counter" "envoy_cluster_outlier_detection_ejections_enforced_local_origin_success_rate", "Hosts ejected for their rate of connections.";
+    /// Outliers found by their rate of failure. Label `envoy_cluster_name`.
+    OUTLIER_DETECTED_FAILURE_PERCENTAGE: "counter" "envoy_cluster_outlier_detection_ejections_detected_failure_percentage", "Outliers found by their rate of failure.";
+    /// Hosts ejected for their rate of failure. Label `envoy_cluster_name`.
+    OUTLIER_ENFORCED_FAILURE_PERCENTAGE: "counter" "envoy_cluster_outlier_detection_ejections_enforced_failure_percentage", "Hosts ejected for their rate of failure.";
+    /// Outliers found by their rate of failed connections. Label `envoy_cluster_name`.
+    OUTLIER_DETECTED_LOCAL_ORIGIN_FAILURE_PERCENTAGE: "counter" "envoy_cluster_outlier_detection_ejections_detected_local_origin_failure_percentage", "Outliers found by their rate of failed connections.";
+    /// Hosts ejected for their rate of failed connections. Label `envoy_cluster_name`.
+    OUTLIER_ENFORCED_LOCAL_ORIGIN_FAILURE_PERCENTAGE: "counter" "envoy_cluster_outlier_detection_ejections_enforced_local_origin_failure_percentage", "Hosts ejected for their rate of failed connections.";
+    /// Retries after which no further one was wanted. Label `envoy_cluster_name`.
+    CLUSTER_RETRY_SUCCESSES: "counter" "envoy_cluster_upstream_rq_retry_success", "Requests that a retry saved.";
+    /// Retries that the budget or the circuit breaker forbade. Label `envoy_cluster_name`.
+    CLUSTER_RETRY_OVERFLOW: "counter" "envoy_cluster_upstream_rq_retry_overflow", "Retries that the budget or the circuit breaker forbade.";
+    /// Requests that used up their retries. Label `envoy_cluster_name`.
+    CLUSTER_RETRY_LIMIT_EXCEEDED: "counter" "envoy_cluster_upstream_rq_retry_limit_exceeded", "Requests that used up their retries.";
+    /// Tries that took too long. Label `envoy_cluster_name`.
+    CLUSTER_PER_TRY_TIMEOUTS: "counter" "envoy_cluster_upstream_rq_per_try_timeout", "Tries that took longer than the per-try timeout.";
+    /// Tries that were silent for too long. Label `envoy_cluster_name`.
+    CLUSTER_PER_TRY_IDLE_TIMEOUTS: "counter" "envoy_cluster_upstream_rq_per_try_idle_timeout", "Tries that were silent for longer than the per-try idle timeout.";
     /// Connections opened to a cluster. Label `envoy_cluster_name`.
     CLUSTER_CONNECTIONS: "counter" "envoy_cluster_upstream_cx_total", "Connections opened to the cluster.";
     /// Connections open to a cluster. Label `envoy_cluster_name`.

@@ -5,18 +5,18 @@
 //! as Envoy's schedule of `weight / (active + 1)`.
 
 use super::balance_random;
-use super::host::HostSet;
+use super::host_set::HostGroup;
 use crate::telemetry::Random;
 
-/// Position of a host among the usable ones, of which there is at least one.
-pub fn pick(hosts: &HostSet, random: &Random, choices: u32) -> usize {
-    let mut best = balance_random::pick(hosts, random);
-    if hosts.usable.len() == 1 {
+/// Position of a host in the group.
+pub fn pick(group: &HostGroup, random: &Random, choices: u32) -> usize {
+    let mut best = balance_random::pick(group, random);
+    if group.hosts.len() == 1 {
         return best;
     }
     for _ in 1..choices.max(2) {
-        let other = balance_random::pick(hosts, random);
-        if let (Some(a), Some(b)) = (hosts.usable.get(best), hosts.usable.get(other)) {
+        let other = balance_random::pick(group, random);
+        if let (Some(a), Some(b)) = (group.hosts.get(best), group.hosts.get(other)) {
             let load = |active: u32, weight: u32| u64::from(active) * u64::from(weight);
             if load(b.runtime.active_requests(), a.weight()) < load(a.runtime.active_requests(), b.weight()) {
                 best = other;
@@ -35,8 +35,8 @@ mod tests {
     #[test]
     fn a_busy_host_gets_less() {
         let (hosts, random) = (hosts(&[1, 1]), Random::seeded(1));
-        let _busy: Vec<_> = (0..5).map(|_| ActiveRequest::begin(&hosts.usable[0].runtime)).collect();
-        let busy = (0..10_000).filter(|_| pick(&hosts, &random, 2) == 0).count();
+        let _busy: Vec<_> = (0..5).map(|_| ActiveRequest::begin(&hosts.groups[0].hosts[0].runtime)).collect();
+        let busy = (0..10_000).filter(|_| pick(&hosts.groups[0], &random, 2) == 0).count();
         // It wins only when both choices fall on it: a quarter, within five standard deviations (43 each).
         assert!(busy.abs_diff(2_500) < 217, "{busy}");
     }
@@ -45,11 +45,11 @@ mod tests {
     fn running_requests_settle_at_the_shares_of_the_weights() {
         let (hosts, random) = (hosts(&[1, 2]), Random::seeded(3));
         let active: Vec<_> = (0..3_000)
-            .map(|_| ActiveRequest::begin(&hosts.usable[pick(&hosts, &random, 2)].runtime))
+            .map(|_| ActiveRequest::begin(&hosts.groups[0].hosts[pick(&hosts.groups[0], &random, 2)].runtime))
             .collect();
-        let second = hosts.usable[1].runtime.active_requests();
+        let second = hosts.groups[0].hosts[1].runtime.active_requests();
         assert!(second.abs_diff(2_000) < 20, "{second}");
         drop(active);
-        assert_eq!(hosts.usable[1].runtime.active_requests(), 0);
+        assert_eq!(hosts.groups[0].hosts[1].runtime.active_requests(), 0);
     }
 }

@@ -127,7 +127,7 @@ async fn limits_of_the_cluster_retire_connections() {
 async fn a_request_in_flight_counts_as_active_until_its_answer_ends() {
     local(async {
         let (proxy, _upstream) = proxy_to(|_| ok("x")).await;
-        let active = || proxy.shared.routing.clusters()[0].hosts().usable[0].runtime.active_requests();
+        let active = || proxy.shared.routing.clusters()[0].hosts().usable()[0].runtime.active_requests();
         let seen = Rc::new(Cell::new(0));
         let connection = proxy.connection(None);
         let (head, body) =

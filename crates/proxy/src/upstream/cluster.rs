@@ -1,6 +1,6 @@
 //! Clusters at run time: configuration beside what must survive a push.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,13 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use config::model::{self, Address, Discovery, Endpoint, LoadAssignment, TransportSocket, Value};
 
-use super::host::{Host, HostAddress, HostRuntime, HostSet};
+use super::host::{Host, HostAddress, HostRuntime};
+use super::host_set::{HostSet, Weighing};
 use super::limits::Limits;
+use super::outlier::Outliers;
+use super::outlier_events::OutlierEvents;
+use super::outlier_stats;
+use super::retry_budget::RetryBudget;
 use super::transport::Transport;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::Service;
@@ -26,6 +31,10 @@ pub struct ClusterIdentity {
     pub name: Arc<str>,
     /// Its circuit breakers; made at the first request.
     limits: OnceLock<Arc<Limits>>,
+    /// How many hosts are ejected, and may be.
+    pub outliers: Arc<Outliers>,
+    /// How many retries run, and may.
+    pub retries: Arc<RetryBudget>,
 }
 
 impl ClusterIdentity {
@@ -58,13 +67,16 @@ pub struct Environment {
     pub registry: Arc<Registry>,
     /// The workload's certificates.
     pub secrets: Arc<Secrets>,
+    /// What became of outliers.
+    pub events: Arc<OutlierEvents>,
     next_id: Arc<AtomicU64>,
 }
 
 impl Environment {
     /// An environment without clusters.
     pub fn new(registry: Arc<Registry>, secrets: Arc<Secrets>) -> Self {
-        Self { registry, secrets, next_id: Arc::new(AtomicU64::new(1)) }
+        let next_id = Arc::new(AtomicU64::new(1));
+        Self { registry, secrets, events: Arc::default(), next_id }
     }
 
     fn id(&self) -> u64 {
@@ -152,8 +164,10 @@ impl Cluster {
         }
         let identity = old.map_or_else(
             || {
-                let (id, name) = (environment.id(), config.name.clone());
-                Arc::new(ClusterIdentity { id, name, limits: OnceLock::new() })
+                let outliers = Outliers::new(environment.events.wake().clone());
+                let (name, retries) = (config.name.clone(), Arc::default());
+                let (id, limits) = (environment.id(), OnceLock::new());
+                Arc::new(ClusterIdentity { id, name, limits, outliers, retries })
             },
             |old| old.identity.clone(),
         );
@@ -182,7 +196,7 @@ impl Cluster {
     /// IP addresses of the hosts that prove to be workloads of the mesh when they are called.
     pub fn mesh_addresses(&self) -> Vec<IpAddr> {
         let hosts = self.hosts();
-        let of_the_mesh = hosts.all.iter().filter(|host| host.transport.is_mesh());
+        let of_the_mesh = hosts.hosts().filter(|host| host.transport.is_mesh());
         of_the_mesh
             .filter_map(|host| match &host.address {
                 HostAddress::Tcp(address) => Some(address.ip()),
@@ -218,7 +232,7 @@ impl Cluster {
     /// What the names are resolved to now.
     fn resolved(&self) -> BTreeMap<(Arc<str>, u16), Vec<SocketAddr>> {
         let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for host in &self.hosts().all {
+        for host in self.hosts().hosts() {
             if let (Address::Name { host: name, port }, HostAddress::Tcp(address)) =
                 (&host.endpoint.address, &host.address)
             {
@@ -231,7 +245,7 @@ impl Cluster {
     /// Puts hosts in their places, keeping the runtime state of those that were there.
     fn place(&self, old: Option<&HostSet>, resolved: &BTreeMap<(Arc<str>, u16), Vec<SocketAddr>>) {
         let known: HashMap<&HostAddress, &Arc<Host>> =
-            old.into_iter().flat_map(|set| set.all.iter()).map(|host| (&host.address, host)).collect();
+            old.into_iter().flat_map(|set| set.hosts()).map(|host| (&host.address, host)).collect();
         let mut hosts = Vec::new();
         for locality in self.assignment.iter().flat_map(|assignment| assignment.localities.iter()) {
             for endpoint in &locality.endpoints {
@@ -241,7 +255,40 @@ impl Cluster {
                 }
             }
         }
-        self.hosts.store(Arc::new(HostSet::new(hosts)));
+        // A host that leaves makes room for another ejection.
+        let kept: HashSet<u64> = hosts.iter().map(|(_, host)| host.runtime.id).collect();
+        for gone in known.values().filter(|known| !kept.contains(&known.runtime.id)) {
+            gone.runtime.monitor.uneject();
+        }
+        self.settle(&hosts);
+        self.hosts.store(Arc::new(HostSet::new(hosts, self.weighing())));
+    }
+
+    /// How many of these hosts may be ejected from now on.
+    fn settle(&self, hosts: &[(u32, Arc<Host>)]) {
+        let outliers = &self.identity.outliers;
+        let rules = self.config.outlier_detection.as_ref();
+        if rules.is_some() {
+            outlier_stats::show(outliers, &self.identity.name, &self.environment.registry);
+        } else {
+            for (_, host) in hosts {
+                host.runtime.monitor.uneject();
+            }
+        }
+        let usable = hosts.iter().filter(|(_, host)| host.endpoint.health.is_usable()).count();
+        outliers.set_limit(rules, hosts.len(), usable);
+    }
+
+    fn weighing(&self) -> Weighing {
+        Weighing {
+            panic_threshold: self.config.healthy_panic_threshold,
+            overprovisioning: self.assignment.as_ref().map_or(140, |all| all.overprovisioning_factor),
+        }
+    }
+
+    /// Sorts the hosts by the health that they have now.
+    pub(super) fn refresh_health(&self) {
+        self.hosts.rcu(|current| Arc::new(current.again()));
     }
 
     /// A host of the cluster. `None`, and no host, where its transport socket was not built: never plaintext instead.
@@ -274,7 +321,7 @@ impl Cluster {
                 |workload| registry.workloads.intern(Arc::new(workload)),
             ),
             runtime: same.map_or_else(
-                || Arc::new(HostRuntime::new(self.environment.id())),
+                || Arc::new(HostRuntime::new(self.environment.id(), &self.identity.outliers)),
                 |known| known.runtime.clone(),
             ),
         }))

@@ -22,19 +22,19 @@ fn an_equal_push_touches_nothing() {
 fn a_host_that_stays_keeps_its_state_and_a_new_one_starts_without() {
     let environment = environment();
     let one = clusters(&ClusterSet::default(), &[("a", &[A])], &environment);
-    let before = one.get("a").unwrap().hosts().usable[0].clone();
+    let before = one.get("a").unwrap().hosts().usable()[0].clone();
     let _request = ActiveRequest::begin(&before.runtime);
     let two = clusters(&one, &[("a", &[B, A])], &environment);
     let hosts = two.get("a").unwrap().hosts();
-    assert!(Arc::ptr_eq(&hosts.usable[1], &before));
+    assert!(Arc::ptr_eq(&hosts.usable()[1], &before));
     assert_eq!(
-        (hosts.usable[0].runtime.active_requests(), hosts.usable[1].runtime.active_requests()),
+        (hosts.usable()[0].runtime.active_requests(), hosts.usable()[1].runtime.active_requests()),
         (0, 1)
     );
 
     let three = clusters(&two, &[("a", &[B])], &environment);
     let four = clusters(&three, &[("a", &[B, A])], &environment);
-    let again = &four.get("a").unwrap().hosts().usable[1].runtime;
+    let again = &four.get("a").unwrap().hosts().usable()[1].runtime;
     assert_ne!(again.id, before.runtime.id, "a host that went and came back is a new one");
 }
 
@@ -49,8 +49,8 @@ fn a_new_weight_keeps_the_runtime_state() {
     let one = build(&ClusterSet::default(), 1);
     let two = build(&one, 7);
     let (old, new) = (one.get("a").unwrap().hosts(), two.get("a").unwrap().hosts());
-    assert_eq!(new.usable[0].weight(), 7);
-    assert!(Arc::ptr_eq(&old.usable[0].runtime, &new.usable[0].runtime));
+    assert_eq!(new.usable()[0].weight(), 7);
+    assert!(Arc::ptr_eq(&old.usable()[0].runtime, &new.usable()[0].runtime));
 }
 
 #[test]
@@ -67,23 +67,23 @@ fn names_become_hosts_when_they_are_resolved_and_keep_them_over_a_push() {
     let one = build(&ClusterSet::default(), &config);
     let cluster = one.get("dns").unwrap();
     assert_eq!(cluster.names(), [("db.example".into(), 5)]);
-    assert!(cluster.hosts().usable.is_empty());
+    assert!(cluster.hosts().usable().is_empty());
     let answer = |addresses: &[&str]| {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
         BTreeMap::from([(("db.example".into(), 5), addresses)])
     };
     cluster.set_resolved(&answer(&["10.0.0.1:5", "10.0.0.2:5"]));
     let first = cluster.hosts();
-    assert_eq!(first.usable.len(), 2);
+    assert_eq!(first.usable().len(), 2);
     cluster.set_resolved(&answer(&["10.0.0.1:5", "10.0.0.2:5"]));
     assert!(Arc::ptr_eq(&first, &cluster.hosts()), "the same answer changes nothing");
     cluster.set_resolved(&BTreeMap::new());
-    assert_eq!(cluster.hosts().usable.len(), 2, "no answer keeps the last good one");
+    assert_eq!(cluster.hosts().usable().len(), 2, "no answer keeps the last good one");
 
     config.connect_timeout = Duration::from_secs(1);
     let two = build(&one, &config);
     let kept = two.get("dns").unwrap().hosts();
-    assert!(Arc::ptr_eq(&kept.usable[0].runtime, &first.usable[0].runtime));
+    assert!(Arc::ptr_eq(&kept.usable()[0].runtime, &first.usable()[0].runtime));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_lower_priority_waits_until_no_higher_host_is_usable() {
         set.get("a")
             .unwrap()
             .hosts()
-            .usable
+            .usable()
             .iter()
             .map(|host| host.address_text.to_string())
             .collect::<Vec<_>>()

@@ -9,6 +9,8 @@ use std::sync::{Arc, OnceLock};
 use config::model::{Endpoint, TransportSocket};
 
 use super::idle_limit::IdleLimit;
+use super::outlier::{HostMonitor, Outliers};
+use super::reach::Reach;
 use super::slots::{NO_LIMIT, Slots};
 use super::transport::Transport;
 use crate::telemetry::intern::Interned;
@@ -37,6 +39,10 @@ impl fmt::Display for HostAddress {
 pub struct HostRuntime {
     /// Unique in the process; pools are found by it.
     pub id: u64,
+    /// Its failures, and whether it is ejected.
+    pub monitor: HostMonitor,
+    /// Whether it is passed over for a moment because it could not be reached.
+    pub reach: Reach,
     active: AtomicU32,
     /// How long the host keeps idle connections.
     pub idle_limit: IdleLimit,
@@ -46,8 +52,15 @@ pub struct HostRuntime {
 
 impl HostRuntime {
     /// A host that nobody uses yet.
-    pub fn new(id: u64) -> Self {
-        Self { id, active: AtomicU32::new(0), idle_limit: IdleLimit::default(), connections: OnceLock::new() }
+    pub fn new(id: u64, outliers: &Arc<Outliers>) -> Self {
+        Self {
+            id,
+            monitor: HostMonitor::new(outliers.clone()),
+            reach: Reach::new(outliers.epoch),
+            active: AtomicU32::new(0),
+            idle_limit: IdleLimit::default(),
+            connections: OnceLock::new(),
+        }
     }
 
     /// Places for connections to this host, where the cluster has a limit of them.
@@ -110,47 +123,5 @@ impl Host {
     /// Share of the requests, at least 1.
     pub fn weight(&self) -> u32 {
         self.endpoint.weight.max(1)
-    }
-}
-
-/// The hosts of a cluster at one moment.
-#[derive(Debug, Default)]
-pub struct HostSet {
-    /// All hosts.
-    pub all: Vec<Arc<Host>>,
-    /// Those that requests go to: the usable ones of the first priority that has any.
-    pub usable: Vec<Arc<Host>>,
-    /// Running sums of the weights of `usable`; empty when all weights are equal.
-    pub cumulative: Vec<u64>,
-}
-
-impl HostSet {
-    /// A set of hosts with their priorities.
-    pub fn new(hosts: Vec<(u32, Arc<Host>)>) -> Self {
-        let healthy = |host: &Host| host.endpoint.health.is_usable();
-        let first = hosts.iter().filter(|(_, host)| healthy(host)).map(|(priority, _)| *priority).min();
-        let usable: Vec<Arc<Host>> = hosts
-            .iter()
-            .filter(|(priority, host)| Some(*priority) == first && healthy(host))
-            .map(|(_, host)| host.clone())
-            .collect();
-        let equal = usable.windows(2).all(|pair| pair[0].weight() == pair[1].weight());
-        let mut sum = 0u64;
-        let sums = usable.iter().map(|host| {
-            sum += u64::from(host.weight());
-            sum
-        });
-        let cumulative = if equal { Vec::new() } else { sums.collect() };
-        Self { all: hosts.into_iter().map(|(_, host)| host).collect(), usable, cumulative }
-    }
-
-    /// Sum of the weights of the usable hosts, when they differ.
-    pub fn total_weight(&self) -> Option<u64> {
-        self.cumulative.last().copied()
-    }
-
-    /// The usable host at which the running sum of weights passes `point`.
-    pub fn by_weight(&self, point: u64) -> usize {
-        self.cumulative.partition_point(|sum| *sum <= point)
     }
 }

@@ -207,7 +207,7 @@ fn head() -> RequestHead {
 
 /// One request over a worker's pool of the first host.
 async fn ask(worker: &UpstreamWorker, cluster: &Arc<Cluster>) -> Result<u16, String> {
-    let host = cluster.hosts().usable[0].clone();
+    let host = cluster.hosts().usable()[0].clone();
     ask_host(worker, cluster, &host).await
 }
 
@@ -315,9 +315,9 @@ async fn an_idle_connection_makes_place_for_another_host_and_another_worker() {
         let hosts = cluster.hosts();
         let (first, second) = (worker(&environment), worker(&environment));
         for _ in 0..3 {
-            assert_eq!(ask_host(&first, cluster, &hosts.all[0]).await, Ok(200));
-            assert_eq!(ask_host(&first, cluster, &hosts.all[1]).await, Ok(200), "another host");
-            assert_eq!(ask_host(&second, cluster, &hosts.all[1]).await, Ok(200), "another worker");
+            assert_eq!(ask_host(&first, cluster, &hosts.all[0].1).await, Ok(200));
+            assert_eq!(ask_host(&first, cluster, &hosts.all[1].1).await, Ok(200), "another host");
+            assert_eq!(ask_host(&second, cluster, &hosts.all[1].1).await, Ok(200), "another worker");
         }
         assert_eq!(first.idle_connections() + second.idle_connections(), 1);
     })
@@ -339,7 +339,7 @@ async fn a_host_has_its_own_limit() {
         let both = |number: usize| {
             let (worker, hosts) = (worker.clone(), hosts.clone());
             async move {
-                let host = &hosts.all[number];
+                let host = &hosts.all[number].1;
                 tokio::join!(ask_host(&worker, cluster, host), ask_host(&worker, cluster, host))
             }
         };
@@ -407,7 +407,7 @@ async fn once_the_hosts_idle_limit_is_learned_no_post_is_lost_to_it() {
         let upkeep = proxy.worker.clone();
         tokio::task::spawn_local(async move { upkeep.maintain().await });
         assert_eq!(proxy.get("/", &[]).await.status, 200);
-        let host = proxy.shared.routing.clusters()[0].hosts().usable[0].clone();
+        let host = proxy.shared.routing.clusters()[0].hosts().usable()[0].clone();
         let learned = || host.runtime.idle_limit.learned();
         until(|| learned().is_some()).await;
         assert!(learned().unwrap() >= idle, "{:?}", learned());
@@ -435,7 +435,7 @@ async fn what_the_host_says_of_its_idle_limit_is_believed() {
         let upstream = Upstream::start(move |_| Script::Answer(answer.to_owned())).await;
         push(&proxy, upstream.address, |_| {});
         assert_eq!(proxy.get("/", &[]).await.status, 200);
-        let host = proxy.shared.routing.clusters()[0].hosts().usable[0].clone();
+        let host = proxy.shared.routing.clusters()[0].hosts().usable()[0].clone();
         assert_eq!(host.runtime.idle_limit.learned(), Some(Duration::from_secs(7)));
     })
     .await;

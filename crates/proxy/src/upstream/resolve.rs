@@ -88,6 +88,6 @@ mod tests {
             ClusterSet::build(&ClusterSet::default(), &[Arc::new(config)], &BTreeMap::new(), &environment());
         resolve_all(&set).await;
         let hosts = set.get("dns").unwrap().hosts();
-        assert!(hosts.usable.iter().any(|host| &*host.address_text == "127.0.0.1:77"), "{hosts:?}");
+        assert!(hosts.usable().iter().any(|host| &*host.address_text == "127.0.0.1:77"), "{hosts:?}");
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::{
-    self, Address, CircuitBreakers, Discovery, Endpoint, Health, Http2ClientOptions, HttpProtocol, LbPolicy,
-    LoadAssignment, Locality, LocalityEndpoints, TransportSocket, UpstreamHttpOptions,
+    self, Address, CircuitBreakers, Consecutive, Discovery, Endpoint, FailurePercentage, Health,
+    Http2ClientOptions, HttpProtocol, LbPolicy, LoadAssignment, Locality, LocalityEndpoints,
+    OutlierDetection, SuccessRate, TransportSocket, UpstreamHttpOptions,
 };
 
 use super::cluster::{ClusterSet, Environment};
-use super::host::HostSet;
+use super::host_set::HostSet;
 use crate::telemetry::Registry;
 use crate::tls::Secrets;
 
@@ -61,8 +62,41 @@ pub fn cluster(name: &str) -> model::Cluster {
             http2: Http2ClientOptions::default(),
         },
         circuit_breakers: CircuitBreakers::default(),
+        outlier_detection: None,
+        healthy_panic_threshold: 50,
         tcp_keepalive: None,
         metadata: BTreeMap::new(),
+    }
+}
+
+/// Envoy's rules, with half of the hosts.
+pub fn outlier_detection() -> OutlierDetection {
+    let five = |enforcing| Consecutive { threshold: 5, enforcing };
+    OutlierDetection {
+        interval: Duration::from_secs(10),
+        base_ejection_time: Duration::from_secs(30),
+        max_ejection_time: Duration::from_secs(300),
+        max_ejection_time_jitter: Duration::ZERO,
+        max_ejection_percent: 50,
+        always_eject_one_host: false,
+        split_local_origin: false,
+        consecutive_5xx: five(100),
+        consecutive_gateway_failure: five(0),
+        consecutive_local_origin_failure: five(100),
+        success_rate: SuccessRate {
+            enforcing: 0,
+            enforcing_local_origin: 0,
+            minimum_hosts: 5,
+            request_volume: 100,
+            deviations_thousandths: 1900,
+        },
+        failure_percentage: FailurePercentage {
+            enforcing: 0,
+            enforcing_local_origin: 0,
+            threshold: 85,
+            minimum_hosts: 5,
+            request_volume: 50,
+        },
     }
 }
 

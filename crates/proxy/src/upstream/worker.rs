@@ -37,6 +37,16 @@ pub struct ClusterCells {
     pub timeouts: Arc<Counter>,
     /// Requests that were tried again.
     pub retries: Arc<Counter>,
+    /// Requests that a retry saved.
+    pub retry_successes: Arc<Counter>,
+    /// Retries that the budget forbade.
+    pub retry_overflow: Arc<Counter>,
+    /// Requests that used up their retries.
+    pub retry_limit_exceeded: Arc<Counter>,
+    /// Tries that took too long.
+    pub per_try_timeouts: Arc<Counter>,
+    /// Tries that were silent for too long.
+    pub per_try_idle_timeouts: Arc<Counter>,
     /// Connections opened.
     pub connections: Arc<Counter>,
     /// Connections that could not be made.
@@ -214,6 +224,11 @@ fn cells(registry: &Registry, name: &str) -> ClusterCells {
         requests: registry.counter(&families::CLUSTER_REQUESTS, labels()),
         timeouts: registry.counter(&families::CLUSTER_REQUEST_TIMEOUTS, labels()),
         retries: registry.counter(&families::CLUSTER_REQUEST_RETRIES, labels()),
+        retry_successes: registry.counter(&families::CLUSTER_RETRY_SUCCESSES, labels()),
+        retry_overflow: registry.counter(&families::CLUSTER_RETRY_OVERFLOW, labels()),
+        retry_limit_exceeded: registry.counter(&families::CLUSTER_RETRY_LIMIT_EXCEEDED, labels()),
+        per_try_timeouts: registry.counter(&families::CLUSTER_PER_TRY_TIMEOUTS, labels()),
+        per_try_idle_timeouts: registry.counter(&families::CLUSTER_PER_TRY_IDLE_TIMEOUTS, labels()),
         connections: registry.counter(&families::CLUSTER_CONNECTIONS, labels()),
         connect_failures: registry.counter(&families::CLUSTER_CONNECT_FAILURES, labels()),
         connections_active: registry.gauge(&families::CLUSTER_CONNECTIONS_ACTIVE, labels()),
