@@ -225,10 +225,17 @@ fn read_upgrades(cx: &mut Context, upgrades: &[inner::UpgradeConfig]) -> Result<
     cx.list("upgrade_configs", upgrades, 16, |cx, message| {
         let inner::UpgradeConfig { upgrade_type, filters, enabled } = message;
         refuse!(cx, "filters of an upgrade are not supported"; filters);
-        cx.note("upgrades are not forwarded yet: the offer is dropped");
-        let kind = required_name(cx, "upgrade_type", upgrade_type)?.to_ascii_lowercase().into();
-        Ok(Upgrade { kind, enabled: flag(enabled, true) })
+        read_upgrade(cx, upgrade_type, flag(enabled, true))
     })
+}
+
+/// A kind of upgrade. CONNECT is one of Envoy's kinds, and none of ours.
+pub fn read_upgrade(cx: &mut Context, kind: &str, enabled: bool) -> Result<Upgrade> {
+    let kind: Arc<str> = required_name(cx, "upgrade_type", kind)?.to_ascii_lowercase().into();
+    if matches!(&*kind, "connect" | "connect-udp") {
+        cx.note("CONNECT is not supported: it is answered with 404");
+    }
+    Ok(Upgrade { kind, enabled })
 }
 
 fn read_http1(

@@ -132,7 +132,7 @@ pub fn read_http1_options(
         report!(cx, "an invalid message always ends its connection"; override_stream_error_on_invalid_http_message);
         report!(cx, "there is one parser"; use_balsa_parser);
         report!(cx, "every token is a method"; allow_custom_methods);
-        report!(cx, "upgrades are not forwarded yet"; ignore_http_11_upgrade);
+        report!(cx, "an offer that upgrade_configs do not name is dropped"; ignore_http_11_upgrade);
         refuse!(cx, "absolute-form targets are not sent upstream"; send_fully_qualified_url);
         if upstream {
             report!(cx, "acts on the downstream side only";

@@ -1,6 +1,7 @@
 //! `envoy.config.route.v3.RouteAction`: where a request is sent, and how it is changed before.
 
 use super::circuit_breakers::read_priority;
+use super::http_connection_manager::read_upgrade;
 use super::name::{header_name, required_name};
 use super::retry_policy::read_retry_policy;
 use super::string_matcher::read_substitution;
@@ -217,9 +218,7 @@ fn read_upgrades(cx: &mut Context, upgrades: &[pb::route_action::UpgradeConfig])
     cx.list("upgrade_configs", upgrades, 16, |cx, message| {
         let pb::route_action::UpgradeConfig { upgrade_type, enabled, connect_config } = message;
         refuse!(cx, "CONNECT is not supported"; connect_config);
-        cx.note("upgrades are not forwarded yet: such a request is answered with 403");
-        let kind = required_name(cx, "upgrade_type", upgrade_type)?.to_ascii_lowercase().into();
-        Ok(Upgrade { kind, enabled: flag(enabled, true) })
+        read_upgrade(cx, upgrade_type, flag(enabled, true))
     })
 }
 

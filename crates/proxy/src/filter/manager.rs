@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use config::model::{RouteSource, StripPort};
+use config::model::{RouteAction, RouteSource, StripPort};
 use http::Method;
 
 use super::chain::{HttpChain, Verdict};
@@ -18,7 +18,7 @@ use super::response_body::RecordedBody;
 use super::response_headers::{self, Completion};
 use super::router::{Response, Routed};
 use super::worker::Worker;
-use super::{client_certificate, forwarded};
+use super::{client_certificate, forwarded, grpc_reply, upgrade};
 use crate::http::{
     Body, Gone, Handler, Informational, LocalBoxFuture, Refusal, RequestHead, ResponseHead, Version,
 };
@@ -80,14 +80,24 @@ impl Serving {
     async fn answer(
         &self,
         head: &mut RequestHead,
-        body: Body,
+        mut body: Body,
         informational: &Informational,
         exchange: &mut Exchange,
     ) -> Result<Response, Box<LocalReply>> {
+        if head.method == Method::CONNECT {
+            // Only a route with a connect_matcher takes one, and none of them is accepted.
+            return Err(Box::new(LocalReply::no_route()));
+        }
         self.prepare(head, exchange)?;
         // One load per request: route and clusters come from the same push.
         let routing = self.worker.shared.routing.load();
         let picked = self.route(head, &routing, exchange);
+        let forward = picked.as_ref().and_then(|picked| match &picked.route.action {
+            RouteAction::Forward(forward) => Some(&**forward),
+            RouteAction::Redirect(_) | RouteAction::DirectResponse(_) => None,
+        });
+        let config = &self.connection.chain.config;
+        upgrade::decide(head, &mut body, config, forward, &self.worker.random)?;
         for filter in self.connection.chain.filters() {
             if let Verdict::Reply(reply) = filter.on_request(head, exchange) {
                 return Err(reply);
@@ -190,6 +200,8 @@ impl Serving {
         bodyless: bool,
         mut exchange: Box<Exchange>,
     ) -> (ResponseHead, Body) {
+        let for_grpc = request.is_some_and(grpc_reply::is_grpc);
+        let reply = if for_grpc { grpc_reply::convert(reply) } else { reply };
         exchange.record.flags.set(reply.flags);
         exchange.marks = reply.marks;
         exchange.record.details = reply.details.clone();

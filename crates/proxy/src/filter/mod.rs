@@ -10,7 +10,8 @@ pub mod deadlines;
 pub mod denial_log;
 pub mod exchange;
 pub mod forwarded;
-pub mod local_reply;
+pub mod grpc_reply;
+mod local_reply;
 pub mod manager;
 #[cfg(test)]
 mod mesh_tests;
@@ -27,6 +28,7 @@ pub mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod timeouts;
+mod upgrade;
 pub mod worker;
 
 pub use chain::{Filter, HttpChain, Verdict};

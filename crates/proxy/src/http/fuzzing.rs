@@ -67,8 +67,12 @@ pub fn response(data: &[u8]) {
         if message.head.status < 200 {
             h1_encode::informational(&mut out, message.head.status, &message.head.headers);
         } else {
-            let rules =
-                ResponseRules { client: Version::Http11, to_head: method == Method::HEAD, close: false };
+            let rules = ResponseRules {
+                client: Version::Http11,
+                to_head: method == Method::HEAD,
+                close: false,
+                tunnel: false,
+            };
             let framing = h1_encode::response_head(&mut out, &message.head, rules);
             write_body(&mut out, framing, &message);
         }

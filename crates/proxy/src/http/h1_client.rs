@@ -135,7 +135,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         let framing = h1_encode::request_head(&mut self.transport.out, head);
         let mut exchange = Exchange {
             lease: Lease::new(self, on_end),
-            upload: Upload::new(BodyWriter::new(body, framing)),
+            upload: Upload { held: head.upgrade.is_some(), ..Upload::new(BodyWriter::new(body, framing)) },
             scanner: HeadScanner::default(),
             interim: 0,
             method: head.method.clone(),
@@ -185,6 +185,11 @@ pub(crate) struct Upload {
     pub writer: BodyWriter,
     /// Something was asked of the body.
     pub touched: bool,
+    /// Nothing is asked of the body: what follows an offer to upgrade waits until the upstream accepts, since until then
+    /// it would read it as the next request.
+    pub held: bool,
+    /// The end of the body is the end of the connection's writing half.
+    pub tunnel: bool,
     /// All of it was written.
     pub done: bool,
     /// The upstream takes no more; its response may still come.
@@ -193,7 +198,7 @@ pub(crate) struct Upload {
 
 impl Upload {
     fn new(writer: BodyWriter) -> Self {
-        Upload { writer, touched: false, done: false, failed: None }
+        Upload { writer, touched: false, held: false, tunnel: false, done: false, failed: None }
     }
 
     /// Whether the request ended cleanly.
@@ -208,13 +213,19 @@ impl Upload {
         cx: &mut Context<'_>,
     ) -> Result<(), BodyError> {
         while !self.done {
-            let mut waiting = false;
+            let mut waiting = self.held;
             while !self.writer.is_finished() && !waiting && transport.queued_bytes() < HIGH_WATER {
                 let frame = self.writer.poll_source(cx);
                 self.touched |= frame.is_ready();
                 waiting = matches!(self.writer.queue(frame, transport)?, Pulled::Waiting);
             }
             match transport.poll_flush(cx) {
+                Poll::Ready(Ok(())) if self.writer.is_finished() && self.tunnel => {
+                    match transport.poll_shutdown(cx) {
+                        Poll::Ready(result) => (self.done, self.failed) = (true, result.err()),
+                        Poll::Pending => return Ok(()),
+                    }
+                }
                 Poll::Ready(Ok(())) if self.writer.is_finished() => self.done = true,
                 Poll::Ready(Ok(())) if waiting => return Ok(()),
                 Poll::Ready(Ok(())) => {}
@@ -255,7 +266,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<IO> {
         }
         loop {
             match read_head(transport, &mut self.scanner, &options.limits, &self.method) {
-                Ok(Some(response)) if response.head.status >= 200 => return Poll::Ready(Ok(response)),
+                Ok(Some(response)) if response.head.status >= 200 => {
+                    if self.upload.held {
+                        // Not accepted: the bytes behind the offer were never the upstream's.
+                        self.upload.done = true;
+                    }
+                    return Poll::Ready(Ok(response));
+                }
+                Ok(Some(response)) if response.head.status == 101 && self.upload.held => {
+                    (self.upload.held, self.upload.tunnel) = (false, true);
+                    return Poll::Ready(Ok(response));
+                }
                 Ok(Some(interim)) => {
                     self.interim += 1;
                     self.scanner = HeadScanner::default();

@@ -31,6 +31,8 @@ pub(crate) struct ResponseRules {
     pub to_head: bool,
     /// The connection ends after this response.
     pub close: bool,
+    /// What follows the head is no HTTP: a 101 that accepts an upgrade.
+    pub tunnel: bool,
 }
 
 /// Writes the head of a request as HTTP/1.1; `host` and the length fields come from the head's own values.
@@ -44,12 +46,16 @@ pub(crate) fn request_head(out: &mut BytesMut, head: &RequestHead) -> Framing {
         field(out, b"host", &head.authority);
     }
     let framing = match head.length {
+        _ if head.upgrade.is_some() => Framing::UntilClose,
         BodyLength::None if expects_body(&head.method) => Framing::Known(0),
         BodyLength::None => Framing::None,
         BodyLength::Known(bytes) => Framing::Known(bytes),
         BodyLength::Unknown => Framing::Chunked,
     };
     fields(out, &head.headers, Some(&head.authority), Length::Write(framing));
+    if head.upgrade.is_some() {
+        out.put_slice(b"connection: Upgrade\r\n");
+    }
     out.put_slice(b"\r\n");
     framing
 }
@@ -64,6 +70,11 @@ fn expects_body(method: &http::Method) -> bool {
 pub(crate) fn response_head(out: &mut BytesMut, head: &ResponseHead, rules: ResponseRules) -> Framing {
     out.reserve(head.headers.byte_size() + 128);
     status_line(out, head.status, rules.client);
+    if rules.tunnel {
+        fields(out, &head.headers, None, Length::Omit);
+        out.put_slice(b"connection: Upgrade\r\n\r\n");
+        return Framing::UntilClose;
+    }
     let bodiless = rules.to_head || matches!(head.status, 204 | 304) || head.status < 200;
     let framing = match head.length {
         _ if bodiless => Framing::None,
@@ -261,7 +272,7 @@ mod tests {
 
     #[test]
     fn responses_follow_the_request_and_the_version() {
-        let plain = ResponseRules { client: Version::Http11, to_head: false, close: false };
+        let plain = ResponseRules { client: Version::Http11, to_head: false, close: false, tunnel: false };
         let old = ResponseRules { client: Version::Http10, ..plain };
         let head = ResponseRules { to_head: true, ..plain };
         for (status, length, rules, text, framing) in [

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use base::{Blame, Reason};
@@ -26,6 +26,19 @@ const MAX_PIPELINED: usize = 16 * 1024;
 /// Bytes of interim responses that may wait for a slow client; more of them are dropped.
 const MAX_INTERIM: usize = 16 * 1024;
 
+/// The bytes of a client that has offered an upgrade. Until the offer is accepted they are its next request, whatever it
+/// thinks they are: nothing of them goes to the upstream.
+#[derive(Debug, Default)]
+pub(crate) enum Tunnel {
+    /// There is no offer, or it was not accepted.
+    #[default]
+    None,
+    /// Not decided; whoever wants the bytes is woken.
+    Offered(Option<Waker>),
+    /// They belong to the other protocol.
+    Open,
+}
+
 /// The connection as its parts see it; all of them live in one task.
 pub(crate) struct Shared<IO> {
     pub transport: Transport<IO>,
@@ -33,6 +46,8 @@ pub(crate) struct Shared<IO> {
     pub decoder: BodyDecoder,
     /// Number of the current exchange: a body that outlives its exchange reads nothing.
     pub exchange: u64,
+    /// What becomes of the bytes behind an offer to upgrade.
+    pub tunnel: Tunnel,
     /// The client waits for `100 Continue`.
     pub continue_pending: bool,
     /// No byte of the final response is queued, and the client understands interim ones.
@@ -54,6 +69,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
             transport: Transport::new(io),
             decoder: BodyDecoder::Done,
             exchange: 0,
+            tunnel: Tunnel::None,
             continue_pending: false,
             interim_allowed: false,
             broken: false,
@@ -112,6 +128,43 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
             Poll::Pending => poll_stall(&mut self.write_stall, self.stall_timeout, cx)
                 .map(|()| Err(ConnectionError::Stalled)),
         }
+    }
+
+    /// The offer is accepted or not; says which.
+    pub(crate) fn decide_tunnel(&mut self, accepted: bool) -> bool {
+        let Tunnel::Offered(waker) = std::mem::take(&mut self.tunnel) else { return false };
+        if accepted {
+            self.tunnel = Tunnel::Open;
+            // The end of the client's side is no end of the exchange.
+            self.decoder = BodyDecoder::UntilClose;
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        accepted
+    }
+
+    /// The raw bytes of the client, until it half-closes.
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        match &mut self.tunnel {
+            Tunnel::None => return Poll::Ready(None),
+            Tunnel::Offered(waker) => {
+                *waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Tunnel::Open => {}
+        }
+        while self.transport.read.is_empty() {
+            match self.transport.poll_fill(cx, usize::MAX) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(None),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => {
+                    return self.break_body(Reason::DownstreamReset, error.to_string());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::Data(self.transport.read.split().freeze()))))
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
@@ -204,6 +257,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> InformationalSink for RefCell<Shared<IO
 pub(crate) struct RequestBody<IO> {
     pub shared: Rc<RefCell<Shared<IO>>>,
     pub exchange: u64,
+    /// It is what follows an offer to upgrade.
+    pub tunnel: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> BodyStream for RequestBody<IO> {
@@ -213,7 +268,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BodyStream for RequestBody<IO> {
             let detail = "request body: its response has ended";
             return Poll::Ready(Some(Err(BodyError::new(Blame::Local, Reason::DownstreamReset, detail))));
         }
-        shared.poll_body(cx)
+        if self.tunnel { shared.poll_tunnel(cx) } else { shared.poll_body(cx) }
     }
 }
 

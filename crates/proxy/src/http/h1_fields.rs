@@ -37,6 +37,8 @@ pub(crate) struct Fields {
     pub proxy_connection: ConnectionFields,
     /// The one `host`.
     pub host: Option<Bytes>,
+    /// The one `upgrade`; empty when there are several.
+    pub upgrade: Option<Bytes>,
     /// The last `expect`.
     pub expect: Option<Bytes>,
     /// The last `keep-alive`.
@@ -81,6 +83,11 @@ impl Fields {
             }
             10 if is("keep-alive") => {
                 self.keep_alive = Some(value);
+                return Ok(());
+            }
+            7 if is("upgrade") => {
+                let several = self.upgrade.is_some();
+                self.upgrade = Some(if several { Bytes::new() } else { value });
                 return Ok(());
             }
             10 if is("connection") => {

@@ -7,7 +7,7 @@ use super::authority;
 use super::h1_fields::{Fields, refusal, with_table};
 use super::h1_scan::HeadEnd;
 use super::head::{BodyLength, RequestHead, Scheme, Version};
-use super::headers::Headers;
+use super::headers::{Headers, is_token_byte};
 use super::refusal::Refusal;
 
 /// What happens with field names that have an underscore, which some applications read as a hyphen. Envoy's
@@ -132,7 +132,7 @@ fn assemble(
     version: Version,
     fields: Fields,
 ) -> Result<ParsedRequest, Refusal> {
-    let length = fields.framing.length(version)?.unwrap_or(BodyLength::None);
+    let mut length = fields.framing.length(version)?.unwrap_or(BodyLength::None);
     if method == Method::TRACE && length != BodyLength::None {
         return Err(Refusal::Malformed("TRACE with a body"));
     }
@@ -152,8 +152,22 @@ fn assemble(
             headers.push(Bytes::from_static(b"expect"), expect);
         }
     }
-    let head = RequestHead { method, scheme, authority, target, version, headers, length, upgrade: None };
+    // An offer beside a body is ignored (RFC 9110, section 7.8): the body is HTTP, what comes after it could be either.
+    let bodyless = matches!(length, BodyLength::None | BodyLength::Known(0));
+    let offered = version == Version::Http11 && bodyless && fields.connection.has("upgrade");
+    let upgrade = fields.upgrade.filter(|name| offered && is_protocol(name));
+    if let Some(name) = &upgrade {
+        headers.push(Bytes::from_static(b"upgrade"), name.clone());
+        length = BodyLength::Unknown;
+    }
+    let head = RequestHead { method, scheme, authority, target, version, headers, length, upgrade };
     Ok(ParsedRequest { head, keep_alive, expects_continue })
+}
+
+/// The name of one protocol, perhaps with a version. HTTP/2 by upgrade is not one (RFC 9113, section 3.1).
+fn is_protocol(name: &[u8]) -> bool {
+    let legal = |byte: &u8| is_token_byte(*byte) || *byte == b'/';
+    !name.is_empty() && name.iter().all(legal) && !name.eq_ignore_ascii_case(b"h2c")
 }
 
 fn read_method(method: &str, rules: &RequestRules) -> Result<Method, Refusal> {

@@ -69,15 +69,24 @@ fn assemble(
         Version::Http10 => fields.connection.has("keep-alive") && !fields.connection.has("close"),
         _ => !fields.connection.has("close"),
     };
-    let declared = fields.framing.length(version)?;
-    let bodiless = *method == Method::HEAD || status < 200 || status == 204 || status == 304;
+    let mut declared = fields.framing.length(version)?;
+    let mut headers = fields.headers;
+    let switched = status == 101;
+    if switched {
+        // Whatever follows is no HTTP.
+        declared = None;
+        if let Some(protocol) = fields.upgrade.filter(|name| !name.is_empty()) {
+            headers.push(Bytes::from_static(b"upgrade"), protocol);
+        }
+    }
+    let bodiless = *method == Method::HEAD || (status < 200 && !switched) || status == 204 || status == 304;
     let (framing, length) = match declared {
         _ if bodiless => (ResponseFraming::None, BodyLength::None),
         Some(BodyLength::Known(length)) => (ResponseFraming::Known(length), BodyLength::Known(length)),
         Some(BodyLength::Unknown) => (ResponseFraming::Chunked, BodyLength::Unknown),
         Some(BodyLength::None) | None => (ResponseFraming::UntilClose, BodyLength::Unknown),
     };
-    let head = ResponseHead { status, version, headers: fields.headers, length };
+    let head = ResponseHead { status, version, headers, length };
     let keep_alive = keep_alive && framing != ResponseFraming::UntilClose;
     let idle_timeout = fields.keep_alive.as_deref().and_then(idle_timeout);
     Ok(ParsedResponse { head, framing, keep_alive, idle_timeout })

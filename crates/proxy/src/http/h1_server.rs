@@ -15,7 +15,7 @@ use super::body::{Body, BodyError};
 use super::deadline::Deadline;
 use super::h1::Limits;
 use super::h1_encode::{self, Framing, ResponseRules};
-use super::h1_exchange::{BodyWriter, RequestBody, Shared};
+use super::h1_exchange::{BodyWriter, RequestBody, Shared, Tunnel};
 use super::h1_head_reader::HeadReader;
 use super::h1_request::ParsedRequest;
 use super::handler::{Handler, Informational};
@@ -236,15 +236,18 @@ where
         self.requests.set(self.requests.get().saturating_add(1));
         let last = self.options.max_requests.is_some_and(|limit| self.requests.get() >= limit);
         let (client, to_head) = (head.version, head.method == http::Method::HEAD);
+        let offered = head.upgrade.is_some();
+        let length = if offered { BodyLength::None } else { head.length };
         let interim = client != Version::Http10;
         let number = {
             let mut shared = self.shared.borrow_mut();
-            shared.begin(head.length, self.options.limits, expects_continue, interim);
+            shared.begin(length, self.options.limits, expects_continue, interim);
+            shared.tunnel = if offered { Tunnel::Offered(None) } else { Tunnel::None };
             shared.exchange
         };
         let body = match head.length {
             BodyLength::None | BodyLength::Known(0) => Body::empty(),
-            _ => Body::stream(RequestBody { shared: self.shared.clone(), exchange: number }),
+            _ => Body::stream(RequestBody { shared: self.shared.clone(), exchange: number, tunnel: offered }),
         };
         let sink = if interim { Informational::new(self.shared.clone()) } else { Informational::none() };
         let mut answer = self.handler.handle(head, body, sink);
@@ -255,7 +258,9 @@ where
         .await?;
         drop(answer);
         let close = last || !keep_alive || self.must_close(&head);
-        let closed = self.respond(&head, body, ResponseRules { client, to_head, close }).await?;
+        let tunnel = self.shared.borrow_mut().decide_tunnel(head.status == 101);
+        let rules = ResponseRules { client, to_head, close: close || tunnel, tunnel };
+        let closed = self.respond(&head, body, rules).await?;
         // A body that outlives its exchange finds another number.
         self.shared.borrow_mut().exchange += 1;
         Ok(!closed && self.finish_request().await)
@@ -310,7 +315,7 @@ where
 
     async fn refuse(&self, refusal: Refusal) -> Result<(), ConnectionError> {
         let (head, body) = self.handler.refuse(&refusal, Version::Http11);
-        let rules = ResponseRules { client: Version::Http11, to_head: false, close: true };
+        let rules = ResponseRules { client: Version::Http11, to_head: false, close: true, tunnel: false };
         self.shared.borrow_mut().broken = true;
         self.respond(&head, body, rules).await.map(drop)
     }

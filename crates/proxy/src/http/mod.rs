@@ -37,6 +37,9 @@ pub(crate) mod on_wake;
 pub mod preface;
 pub mod refusal;
 
+#[cfg(test)]
+mod tunnel_tests;
+
 pub use body::{Body, BodyError, BodyStream, Frame};
 pub use handler::{Gone, Handler, Informational, InformationalSink, LocalBoxFuture};
 pub use head::{BodyLength, RequestHead, ResponseHead, Scheme, Version};
