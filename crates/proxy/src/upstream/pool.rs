@@ -115,7 +115,7 @@ impl HostPool {
         self.rules.set(PoolRules::of(http));
         self.max_streams.set(http.http2.max_concurrent_streams as usize);
         let speak = Speak::of(http.protocol, wanted.version);
-        if let Some(ready) = self.take(speak, wanted.fresh, Instant::now()) {
+        if let Some(ready) = self.take(speak, wanted, Instant::now()) {
             return self.check_out(ready, wanted);
         }
         let cells = &self.state.cells;
@@ -157,18 +157,18 @@ impl HostPool {
     }
 
     /// A connection that is free now.
-    fn take(self: &Rc<Self>, speak: Speak, fresh: bool, now: Instant) -> Option<Ready> {
+    fn take(self: &Rc<Self>, speak: Speak, wanted: &Wanted<'_>, now: Instant) -> Option<Ready> {
         if speak != Speak::Http1
             && let Some(place) = self.take_stream()
         {
             return Some(Ready::Http2(place));
         }
-        if speak == Speak::Http2 || fresh {
+        if speak == Speak::Http2 || wanted.fresh {
             return None;
         }
-        let runtime = self.runtime.upgrade()?;
         let mut idle = self.idle.borrow_mut();
-        let (http1, since) = idle.take(&self.rules.get(), &runtime.idle_limit, &self.state.cells, now)?;
+        let limit = &wanted.host.runtime.idle_limit;
+        let (http1, since) = idle.take(&self.rules.get(), limit, &self.state.cells, now)?;
         Some(Ready::Http1(http1, Some(since)))
     }
 
