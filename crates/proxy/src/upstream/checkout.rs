@@ -137,6 +137,10 @@ impl Drop for StreamPlace {
 
 /// What a pool hands over.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "moved a few times a request, which costs less than an allocation"
+)]
 pub enum Ready {
     /// A whole connection, with the time since when it was idle if it was used before.
     Http1(Http1, Option<Instant>),

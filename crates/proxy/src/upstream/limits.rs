@@ -4,6 +4,7 @@
 //! shared; connections are always counted, since opening one costs much more. A limit that comes by a push does not know
 //! of the requests that run already.
 
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -52,10 +53,22 @@ pub struct Limits {
     workers: Mutex<Vec<Weak<Bell>>>,
 }
 
+/// A worker's handle to limits: guards refer to it, so that they write no count of references that workers share.
+#[derive(Debug)]
+pub struct WorkerLimits(Arc<Limits>);
+
+impl Deref for WorkerLimits {
+    type Target = Limits;
+
+    fn deref(&self) -> &Limits {
+        &self.0
+    }
+}
+
 /// Counts as one of its kind while it lives. Stays on its worker.
 #[derive(Debug)]
 #[must_use = "it counts only while it lives"]
-pub struct Reserved(Option<(Rc<Arc<Limits>>, Priority, Kind)>);
+pub struct Reserved(Option<(Rc<WorkerLimits>, Priority, Kind)>);
 
 impl Drop for Reserved {
     fn drop(&mut self) {
@@ -122,14 +135,16 @@ impl Limits {
     pub fn first_since(&self) -> Option<Instant> {
         [&self.default, &self.high].into_iter().filter_map(|limits| limits.connections.first_since()).min()
     }
+}
+
+impl WorkerLimits {
+    /// A handle of the calling worker.
+    pub fn new(limits: &Arc<Limits>) -> Rc<Self> {
+        Rc::new(WorkerLimits(limits.clone()))
+    }
 
     /// Reserves one of `kind`; `None`: the limit is reached.
-    pub fn reserve(
-        self: &Arc<Self>,
-        local: &Rc<Arc<Self>>,
-        priority: Priority,
-        kind: Kind,
-    ) -> Option<Reserved> {
+    pub fn reserve(self: &Rc<Self>, priority: Priority, kind: Kind) -> Option<Reserved> {
         let limits = self.of(priority);
         let (resource, limit) = match kind {
             Kind::Pending => (&limits.pending, limits.pending.limit()),
@@ -141,7 +156,7 @@ impl Limits {
         if !counted {
             return Some(Reserved(None));
         }
-        resource.take_below(limit).then(|| Reserved(Some((local.clone(), priority, kind))))
+        resource.take_below(limit).then(|| Reserved(Some((self.clone(), priority, kind))))
     }
 }
 

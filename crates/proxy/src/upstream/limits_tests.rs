@@ -4,11 +4,12 @@ use std::sync::atomic::AtomicU32;
 
 use super::*;
 
-fn limits(change: impl FnOnce(&mut Thresholds)) -> (Arc<Limits>, Rc<Arc<Limits>>) {
+fn limits(change: impl FnOnce(&mut Thresholds)) -> (Arc<Limits>, Rc<WorkerLimits>) {
     let mut config = CircuitBreakers::default();
     change(&mut config.default);
     let limits = Limits::new(&"c".into(), &config);
-    (limits.clone(), Rc::new(limits))
+    let local = WorkerLimits::new(&limits);
+    (limits, local)
 }
 
 #[test]
@@ -18,9 +19,9 @@ fn five_requests_never_become_six_on_many_threads() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let local = Rc::new(limits.clone());
+                let local = WorkerLimits::new(&limits);
                 for _ in 0..2_000 {
-                    match limits.reserve(&local, Priority::Default, Kind::Requests) {
+                    match local.reserve(Priority::Default, Kind::Requests) {
                         Some(guard) => {
                             most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                             std::thread::yield_now();
@@ -39,8 +40,8 @@ fn five_requests_never_become_six_on_many_threads() {
 
 #[test]
 fn a_reached_limit_refuses_until_one_ends_and_priorities_do_not_share() {
-    let (limits, local) = limits(|default| default.max_requests = 1);
-    let take = |priority| limits.reserve(&local, priority, Kind::Requests);
+    let (_, local) = limits(|default| default.max_requests = 1);
+    let take = |priority| local.reserve(priority, Kind::Requests);
     let first = take(Priority::Default).unwrap();
     assert!(take(Priority::Default).is_none());
     assert!(take(Priority::High).is_some());
@@ -51,14 +52,14 @@ fn a_reached_limit_refuses_until_one_ends_and_priorities_do_not_share() {
 #[test]
 fn without_a_limit_nothing_shared_is_written() {
     let (limits, local) = limits(|default| default.max_requests = NO_LIMIT);
-    let _guard = limits.reserve(&local, Priority::Default, Kind::Requests).unwrap();
+    let _guard = local.reserve(Priority::Default, Kind::Requests).unwrap();
     assert_eq!(limits.default.requests.used(), 0);
 }
 
 #[test]
 fn a_push_changes_limits_under_what_runs() {
     let (limits, local) = limits(|default| default.max_pending_requests = 2);
-    let take = || limits.reserve(&local, Priority::Default, Kind::Pending);
+    let take = || local.reserve(Priority::Default, Kind::Pending);
     let two = [take().unwrap(), take().unwrap()];
     assert!(take().is_none());
     let mut config = CircuitBreakers::default();
@@ -82,13 +83,12 @@ fn a_budget_is_a_share_of_what_runs_and_at_least_its_minimum() {
     });
     assert_eq!(limits.of(Priority::Default).retry_limit(), 3);
     let running: Vec<_> =
-        (0..50).map(|_| limits.reserve(&local, Priority::Default, Kind::Requests).unwrap()).collect();
+        (0..50).map(|_| local.reserve(Priority::Default, Kind::Requests).unwrap()).collect();
     assert_eq!(limits.of(Priority::Default).retry_limit(), 10);
-    let retries: Vec<_> =
-        std::iter::from_fn(|| limits.reserve(&local, Priority::Default, Kind::Retries)).collect();
+    let retries: Vec<_> = std::iter::from_fn(|| local.reserve(Priority::Default, Kind::Retries)).collect();
     assert_eq!(retries.len(), 10);
     drop(running);
-    assert!(limits.reserve(&local, Priority::Default, Kind::Retries).is_none());
+    assert!(local.reserve(Priority::Default, Kind::Retries).is_none());
 }
 
 #[test]
@@ -109,8 +109,7 @@ fn gauges_say_which_breaker_is_open_and_what_is_left() {
     };
     assert_eq!((read("default_rq_open"), read("default_remaining_rq")), (Some(0), Some(2)));
     assert_eq!((read("high_rq_open"), read("high_remaining_rq")), (Some(0), None), "not tracked");
-    let _two: Vec<_> =
-        (0..2).map(|_| limits.reserve(&local, Priority::Default, Kind::Requests).unwrap()).collect();
+    let _two: Vec<_> = (0..2).map(|_| local.reserve(Priority::Default, Kind::Requests).unwrap()).collect();
     assert_eq!((read("default_rq_open"), read("default_remaining_rq")), (Some(1), Some(0)));
     assert_eq!(read("default_cx_open"), Some(0));
 }

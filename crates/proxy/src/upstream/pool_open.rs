@@ -183,6 +183,7 @@ impl HostPool {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "moved once a connection")]
 enum Opened {
     Http1(Http1),
     Http2(Rc<Http2>),

@@ -16,7 +16,7 @@ use super::bell::Bell;
 use super::checkout::Slots;
 use super::cluster::{Cluster, ClusterIdentity};
 use super::host::Host;
-use super::limits::{Kind, Limits, Reserved};
+use super::limits::{Kind, Reserved, WorkerLimits};
 use super::pool::HostPool;
 use crate::telemetry::cells::{Counter, Gauge};
 use crate::telemetry::{Registry, families};
@@ -113,7 +113,7 @@ pub struct ClusterWorker {
     /// Its counters.
     pub cells: ClusterCells,
     /// What holds over all workers.
-    pub limits: Rc<Arc<Limits>>,
+    pub limits: Rc<WorkerLimits>,
     /// Of its worker.
     pub upkeep: Rc<Upkeep>,
 }
@@ -121,7 +121,7 @@ pub struct ClusterWorker {
 impl ClusterWorker {
     /// Reserves one of `kind`; `None`: the limit is reached.
     pub fn reserve(&self, priority: Priority, kind: Kind) -> Option<Reserved> {
-        self.limits.reserve(&self.limits, priority, kind)
+        self.limits.reserve(priority, kind)
     }
 
     /// Places for a connection to a host; `None`: a limit is reached, or others wait for places.
@@ -166,7 +166,7 @@ impl UpstreamWorker {
                     of: Arc::downgrade(identity),
                     balancer: Balancer::default(),
                     cells: cells(&self.registry, &identity.name),
-                    limits: Rc::new(limits.clone()),
+                    limits: WorkerLimits::new(limits),
                     upkeep: self.upkeep.clone(),
                 })
             })
