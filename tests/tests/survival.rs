@@ -2,12 +2,13 @@
 //! not change is sent again.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tests::mixed::calls::{Tally, calls};
 use tests::mixed::{Dialect, Mesh, WORKLOADS, Workload, named};
-use tests::{get, until};
+use tests::{get, until, until_within};
 
 /// Requests of one measurement.
 const MANY: usize = 300;
@@ -149,4 +150,31 @@ fn a_snapshot_of_another_workload_is_not_used_and_the_control_plane_is_waited_fo
     mesh.start_control_again();
     until("the control plane gives what the snapshot did not", || is_ready(&mesh, &frontend));
     until("the first answer", || pay(&mesh, 1).only(200).then_some(()));
+}
+
+/// Serial numbers of a sidecar's own leaf, as seen so far.
+fn serial(mesh: &Mesh, workload: &Workload) -> Option<String> {
+    let page = get(mesh.admin(workload), "/certs")?;
+    let page: serde_json::Value = serde_json::from_str(&page[page.find('{')?..=page.rfind('}')?]).ok()?;
+    Some(page["certificates"][0]["cert_chain"][0]["serial_number"].as_str()?.to_owned())
+}
+
+#[test]
+fn leaves_are_renewed_at_half_life_under_load_and_no_request_fails() {
+    let mut mesh = Mesh::without_workloads(Path::new(""), 97, Dialect::Delta);
+    mesh.lifetime_seconds = Some(16);
+    mesh.start_workloads(&[]);
+    until("the first answer", || pay(&mesh, 1).only(200).then_some(()));
+    let mut seen = WORKLOADS.map(|workload| BTreeSet::from_iter(serial(&mesh, &workload)));
+    let mut requests = 0;
+    until_within(Duration::from_secs(120), "every sidecar has its third leaf", || {
+        let tally = pay(&mesh, 100);
+        assert!(tally.only(200), "after {requests} requests: {tally:?}");
+        requests += 100;
+        for (workload, serials) in WORKLOADS.iter().zip(&mut seen) {
+            serials.extend(serial(&mesh, workload));
+        }
+        seen.iter().all(|serials| serials.len() >= 3).then_some(())
+    });
+    println!("{requests} requests over three leaves of each sidecar, none failed");
 }

@@ -133,7 +133,8 @@ impl Mesh {
         mesh
     }
 
-    fn start_workloads(&mut self, envoys: &[&str]) {
+    /// Starts the workloads, with Envoy as the sidecar of `envoys`, and waits until each has its configuration.
+    pub fn start_workloads(&mut self, envoys: &[&str]) {
         for workload in WORKLOADS {
             self.start_program(&workload);
             if envoys.contains(&workload.name) {
