@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use config::model::{
     Cluster, ClusterSpecifier, Forward, HeaderMatch, HttpConnectionManager, LbPolicy, Listener,
-    NetworkFilter, PathMatch, RouteAction, RouteMatch, StringMatch, StringMatcher, TransportSocket,
+    NetworkFilter, PathMatch, RetryPolicy, Route, RouteAction, RouteMatch, StringMatch, StringMatcher,
+    TransportSocket,
 };
 use decide::pick_route;
 use translate::{Scope, World, host, names};
@@ -104,6 +105,7 @@ pub fn route(
     let Some(found) = pick_route(&routes, request, 0) else { return Ok(None) };
     let virtual_host = routes.virtual_hosts[found.virtual_host].name.to_string();
     let route = found.route;
+    let virtual_host_retry = routes.virtual_hosts[found.virtual_host].retry.as_ref();
     let (action, clusters, answers, timeout) = match &route.action {
         RouteAction::Forward(forward) => {
             ("forward".to_owned(), shares(forward, request), None, forward.timeout)
@@ -121,6 +123,7 @@ pub fn route(
         conditions: conditions(&route.matcher),
         action,
         timeout: timeout.map_or_else(|| "none".to_owned(), seconds),
+        retries: retries(route, virtual_host_retry),
         source: route.origin.as_deref().map(|origin| source::of_origin(world, origin)),
     };
     Ok(Some(Routed { taken, clusters, answers }))
@@ -128,6 +131,56 @@ pub fn route(
 
 fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
+}
+
+fn retries(route: &Route, of_virtual_host: Option<&Arc<RetryPolicy>>) -> String {
+    let own = match &route.action {
+        RouteAction::Forward(forward) => forward.retry.as_ref().or(of_virtual_host),
+        RouteAction::Redirect(_) | RouteAction::DirectResponse(_) => None,
+    };
+    let Some(policy) = own.filter(|policy| policy.retries > 0 && !policy.on.is_empty()) else {
+        return "none".to_owned();
+    };
+    let on: Vec<&str> = policy.on.names().collect();
+    let per_try = policy.per_try_timeout.map(|it| format!(", {} a try", seconds(it))).unwrap_or_default();
+    let default =
+        if policy.is_default { " (the mesh's default: repeats nothing that may have been done)" } else { "" };
+    format!("up to {} on {}{per_try}{default}", policy.retries, on.join(", "))
+}
+
+/// What a cluster's configuration bounds; nothing where it is Istio's "no limit".
+fn limits(cluster: &Cluster) -> Vec<String> {
+    let thresholds = &cluster.circuit_breakers.default;
+    let mut all: Vec<String> = [
+        ("connections", thresholds.max_connections),
+        ("pending requests", thresholds.max_pending_requests),
+        ("requests", thresholds.max_requests),
+        ("retries at a time", thresholds.max_retries),
+    ]
+    .into_iter()
+    .filter(|(_, limit)| *limit != u32::MAX)
+    .map(|(what, limit)| format!("{limit} {what}"))
+    .collect();
+    if let Some(requests) = cluster.http.max_requests_per_connection {
+        all.push(format!("{requests} requests on one connection"));
+    }
+    if let Some(outlier) = &cluster.outlier_detection {
+        for (what, rule) in [
+            ("gateway errors", outlier.consecutive_gateway_failure),
+            ("5xx", outlier.consecutive_5xx),
+            ("local failures", outlier.consecutive_local_origin_failure),
+        ] {
+            if rule.enforcing > 0 && rule.threshold > 0 {
+                all.push(format!(
+                    "ejected after {} {what} in a row, for {} × the number of ejections, at most {} % of endpoints",
+                    rule.threshold,
+                    seconds(outlier.base_ejection_time),
+                    outlier.max_ejection_percent
+                ));
+            }
+        }
+    }
+    all
 }
 
 fn shares(forward: &Forward, request: &Request) -> Vec<(Arc<str>, f64)> {
@@ -211,7 +264,14 @@ pub fn destination(
         .collect();
     let Some(cluster) = proxy.cluster(name)? else {
         let balancing = "no such cluster".to_owned();
-        return Ok(Destination { cluster: name.to_owned(), share, balancing, rules, endpoints: Vec::new() });
+        return Ok(Destination {
+            cluster: name.to_owned(),
+            share,
+            balancing,
+            limits: Vec::new(),
+            rules,
+            endpoints: Vec::new(),
+        });
     };
     let mut endpoints = Vec::new();
     if let Some(assignment) = proxy.endpoints(&cluster)? {
@@ -223,6 +283,7 @@ pub fn destination(
         cluster: name.to_owned(),
         share,
         balancing: balancing(cluster.lb_policy),
+        limits: limits(&cluster),
         rules,
         endpoints,
     })

@@ -37,6 +37,8 @@ pub struct RouteTaken {
     pub action: String,
     /// Limit of the whole exchange; none: no limit.
     pub timeout: String,
+    /// What is tried again.
+    pub retries: String,
     /// Who wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
@@ -51,6 +53,8 @@ pub struct Destination {
     pub share: f64,
     /// How an endpoint is picked.
     pub balancing: String,
+    /// Limits of connections and requests, and when an endpoint is ejected.
+    pub limits: Vec<String>,
     /// The DestinationRules that made it what it is.
     pub rules: Vec<Source>,
     /// The endpoints.

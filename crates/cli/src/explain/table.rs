@@ -29,6 +29,7 @@ fn tree(explanation: &Explanation, out: &mut String) -> fmt::Result {
             writeln!(out, "    if       {condition}")?;
         }
         writeln!(out, "    timeout  {}", route.timeout)?;
+        writeln!(out, "    retries  {}", route.retries)?;
     }
     for destination in &explanation.destinations {
         branch(destination, out)?;
@@ -40,6 +41,9 @@ fn tree(explanation: &Explanation, out: &mut String) -> fmt::Result {
 
 fn branch(destination: &Destination, out: &mut String) -> fmt::Result {
     writeln!(out, "  {:>6.2} %   {}, {}", destination.share, destination.cluster, destination.balancing)?;
+    for limit in &destination.limits {
+        writeln!(out, "    limit    {limit}")?;
+    }
     for rule in &destination.rules {
         writeln!(out, "    rule     {}{}", rule.resource, place(rule))?;
     }

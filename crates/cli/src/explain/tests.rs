@@ -59,6 +59,13 @@ fn a_request_by_weight_with_every_source() {
         endpoint.verdict.sources[0].resource,
         "AuthorizationPolicy/production/payment-callers#rules[0]"
     );
+    assert!(
+        route.retries.starts_with("up to 2 on connect-failure") && route.retries.contains("default"),
+        "{route:?}"
+    );
+    let limits = found.destinations[0].limits.join("; ");
+    assert!(limits.contains("100 connections") && limits.contains("100 pending requests"), "{limits}");
+    assert!(limits.contains("ejected after 5 gateway errors in a row, for 30 s"), "{limits}");
     assert_eq!(found.destinations[0].rules.len(), 2, "both DestinationRules: {found:?}");
 }
 

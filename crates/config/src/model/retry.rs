@@ -123,6 +123,11 @@ impl RetryOn {
         CONDITIONS.iter().find(|(known, _)| *known == name).map(|(_, condition)| *condition)
     }
 
+    /// The names of the conditions in the set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        CONDITIONS.iter().filter(move |(_, condition)| self.has(*condition)).map(|(name, _)| *name)
+    }
+
     /// Both sets together.
     #[must_use]
     pub const fn with(self, other: RetryOn) -> RetryOn {
