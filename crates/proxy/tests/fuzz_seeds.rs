@@ -158,6 +158,39 @@ fn the_properties_hold_for_the_corpus_and_its_mutations() {
     }
 }
 
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap_or_default().to_be_bytes();
+    [&[0, length[0], length[1], kind, flags, 0, 0, 0, stream][..], payload].concat()
+}
+
+#[test]
+fn the_http2_server_holds_its_properties_on_frames_and_their_mutations() {
+    const HEAD: &[u8] = b"\x82\x86\x84\x41\x02up\x00\x01x\x01y";
+    const POST: &[u8] = b"\x83\x86\x44\x02/p\x41\x02up\x0f\x0d\x015";
+    const CONNECT: &[u8] = b"\x02\x07CONNECT\x86\x84\x41\x02up\x00\x09:protocol\x09websocket";
+    let settings = frame(4, 0, 0, b"");
+    let requests = [
+        frame(1, 5, 1, HEAD),
+        [frame(1, 4, 1, POST), frame(0, 1, 1, b"hello")].concat(),
+        [frame(1, 4, 1, POST), frame(0, 0, 1, b"hello"), frame(1, 5, 1, b"\x00\x01t\x01v")].concat(),
+        [frame(1, 0, 1, &HEAD[..3]), frame(9, 4, 1, &HEAD[3..])].concat(),
+        [frame(1, 4, 1, CONNECT), frame(0, 1, 1, b"raw")].concat(),
+        [frame(1, 5, 1, HEAD), frame(3, 0, 1, &[0, 0, 0, 8]), frame(6, 0, 0, &[0; 8])].concat(),
+        [frame(8, 0, 0, &[0, 0, 1, 0]), frame(2, 0, 3, &[0, 0, 0, 0, 1]), frame(7, 0, 0, &[0; 8])].concat(),
+    ];
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let check = |bytes: &[u8]| {
+        let checked = std::panic::catch_unwind(|| proxy::http::h2_fuzzing::server(bytes));
+        assert!(checked.is_ok(), "with the input {}", bytes.escape_ascii());
+    };
+    for request in &requests {
+        let seed = [&settings[..], request].concat();
+        check(&seed);
+        (0..100).for_each(|_| check(&mutate(&seed, &mut random)));
+    }
+}
+
 #[test]
 fn the_properties_of_sealed_snapshots_hold_for_mutations() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);

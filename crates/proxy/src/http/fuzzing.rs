@@ -148,8 +148,10 @@ fn read_request(data: &[u8], step: usize) -> Verdict<RequestHead> {
     let mut reader = HeadReader::default();
     loop {
         if let Some(request) = reader.read(&mut source.buffer, &limits, &rules)? {
-            let decoder = BodyDecoder::marked(request.head.length, limits);
-            return read_body(decoder, &mut source, request.head);
+            // What follows an offer to upgrade is the next request, until the offer is accepted.
+            let offered = request.head.upgrade.is_some();
+            let length = if offered { BodyLength::None } else { request.head.length };
+            return read_body(BodyDecoder::marked(length, limits), &mut source, request.head);
         }
         if !source.more() {
             return Ok(None);

@@ -25,6 +25,7 @@ pub mod h2_client;
 mod h2_client_stream;
 mod h2_fields;
 mod h2_frames;
+pub mod h2_fuzzing;
 pub(crate) mod h2_guard;
 pub mod h2_server;
 mod h2_server_body;
