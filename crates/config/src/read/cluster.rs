@@ -74,13 +74,8 @@ pub fn read_cluster(cx: &mut Context, message: &pb::Cluster) -> Result<Cluster> 
         read_discovery(cx, cluster_discovery_type, eds_cluster_config, load_assignment, dns_refresh_rate)?;
     let transport_socket = read_upstream_socket(cx, transport_socket)?;
     let matches = cx.list("transport_socket_matches", transport_socket_matches, 64, read_match)?;
-    let plain = |socket: &TransportSocket| matches!(socket, TransportSocket::RawBuffer);
-    if http.protocol == HttpProtocol::Auto
-        && (plain(&transport_socket) || matches.iter().any(|one| plain(&one.socket)))
-    {
-        return Err(cx.refused(
-            "auto_config chooses by ALPN, and a transport socket is not TLS: use explicit_http_config",
-        ));
+    if http.protocol == HttpProtocol::Auto {
+        check_alpn(cx, &transport_socket, &matches)?;
     }
     Ok(Cluster {
         name: required_name(cx, "name", name)?,
@@ -99,6 +94,17 @@ pub fn read_cluster(cx: &mut Context, message: &pb::Cluster) -> Result<Cluster> 
         tcp_keepalive: read_connection_options(cx, upstream_connection_options)?,
         metadata: read_metadata(cx, metadata, &["istio", "tulle"])?,
     })
+}
+
+/// Where ALPN chooses the protocol every transport socket must have it.
+fn check_alpn(cx: &Context, socket: &TransportSocket, matches: &[TransportSocketMatch]) -> Result<()> {
+    let mut sockets = matches.iter().map(|one| &one.socket).chain([socket]);
+    if sockets.any(|socket| matches!(socket, TransportSocket::RawBuffer)) {
+        let reason =
+            "auto_config chooses by ALPN, and a transport socket is not TLS: use explicit_http_config";
+        return Err(cx.refused(reason));
+    }
+    Ok(())
 }
 
 fn read_match(cx: &mut Context, message: &pb::cluster::TransportSocketMatch) -> Result<TransportSocketMatch> {
