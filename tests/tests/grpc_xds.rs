@@ -127,3 +127,44 @@ fn a_server_with_a_foreign_identity_is_refused_and_a_claim_to_be_another_gets_no
         (some.only("OK") && some.names.len() == 3).then_some(())
     });
 }
+
+#[test]
+fn grpc_with_and_without_sidecars_is_one_mesh() {
+    let Some(python) = python() else { return };
+    let mut mesh = Mesh::without_workloads(Path::new(""), 47, Dialect::Delta);
+    mesh.edit("production/services.yaml", "name: http, port: 8080", "name: grpc, port: 8080");
+    let at = mesh.address(&named("payment-stable-1"), PORT);
+    start_xds_server(&mut mesh, &python, &named("payment-stable-1"), at);
+    for name in ["payment-stable-2", "payment-canary-1"] {
+        let workload = named(name);
+        let at = mesh.program_address(&workload).to_string();
+        let words = ["plain-server", at.as_str(), name, workload.version];
+        start_server(&mut mesh, &python, &format!("{name}-program"), None, words);
+        mesh.start_tulle(&workload);
+    }
+    mesh.start_tulle(&named("frontend"));
+    let through_the_sidecar = mesh.payment_service().to_string();
+    let nothing = mesh.own_folder("plain-client").join("no-bootstrap");
+    let without = client(&mut mesh, &python, "frontend");
+    let beside = Client::start(&python, &nothing, &through_the_sidecar);
+    for (mut client, who) in [(without, "without a proxy"), (beside, "beside a sidecar")] {
+        until(&format!("the client {who} reaches all three servers"), || {
+            let some = client.calls(60);
+            (some.only("OK") && some.names.len() == 3).then_some(())
+        });
+        let all = client.calls(MANY);
+        assert!(all.only("OK") && (0.03..=0.07).contains(&all.share("canary")), "{who}: {all:?}");
+        let canary =
+            client.ask(&json!({"count": 40, "length": 100_000, "metadata": {"x-canary-user": "true"}}));
+        assert_eq!((canary.only("OK"), canary.share("canary")), (true, 1.0), "{who}: {canary:?}");
+        assert_eq!(canary.last["length"], 100_000);
+        assert_eq!(canary.last["trailers"]["x-answered-by"], "payment-canary-1", "{canary:?}");
+        let caller = "URI=spiffe://cluster.local/ns/production/sa/frontend";
+        assert!(canary.last["xfcc"].as_str().unwrap().contains(caller), "{who}: {canary:?}");
+    }
+    // The policy of the sidecars and of the server without one is the same.
+    let mut stranger = client(&mut mesh, &python, "stranger");
+    until("the stranger is denied by everybody", || {
+        stranger.calls(40).only("PERMISSION_DENIED").then_some(())
+    });
+}

@@ -73,11 +73,6 @@ impl<'w> Scope<'w> {
         self.node.flavour == Flavour::Tulle
     }
 
-    /// Whether the proxy speaks HTTP/2 with other proxies and with the app.
-    pub fn speaks_http2(&self) -> bool {
-        self.node.flavour != Flavour::Tulle
-    }
-
     /// The Services that the proxy may call, by namespace and name.
     pub fn services(&self) -> impl Iterator<Item = &'w Arc<Resource<Service>>> {
         let (world, namespace) = (self.world, self.namespace());

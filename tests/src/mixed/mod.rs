@@ -190,8 +190,13 @@ impl Mesh {
         (self.control, self.monitoring) = (address("xds"), address("monitoring"));
     }
 
+    /// Where the program beside a workload's sidecar listens.
+    pub fn program_address(&self, workload: &Workload) -> SocketAddr {
+        SocketAddr::new(IpAddr::from([127, self.block, 2, workload.host]), PORT)
+    }
+
     fn start_program(&mut self, workload: &Workload) {
-        let listen = SocketAddr::new(IpAddr::from([127, self.block, 2, workload.host]), PORT).to_string();
+        let listen = self.program_address(workload).to_string();
         let words = ["echo", "--listen", &listen, "--name", workload.name, "--version", workload.version];
         let folder = self.own_folder(&format!("{}-program", workload.name));
         self.processes.push((format!("{}-program", workload.name), Process::start("tulle", &words, &folder)));

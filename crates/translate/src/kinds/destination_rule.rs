@@ -2,7 +2,7 @@
 
 use api::Resource;
 use api::kinds::destination_rule::{
-    ConnectionPoolSettings, DestinationRule, H2UpgradePolicy, OutlierDetection, TrafficPolicy,
+    ConnectionPoolSettings, DestinationRule, OutlierDetection, TrafficPolicy,
 };
 use api::kinds::load_balancer::{LoadBalancerSettings, SimpleLb};
 use protos::envoy::envoy::config::cluster::v3::{
@@ -236,22 +236,6 @@ fn block_verdict(policy: &ClusterPolicy<'_>, field: &str, about: &mut About<'_>)
                 format!("{field}.warmup"),
                 "new endpoints get their full share at once: warm-up does not act yet",
             );
-        }
-    }
-    if let Some(http) = policy.connection_pool.and_then(|pool| pool.http.as_ref()) {
-        let field = format!("{field}.connectionPool.http");
-        if http.h2_upgrade_policy == H2UpgradePolicy::Upgrade {
-            about.info(format!("{field}.h2UpgradePolicy"), "calls are not upgraded to HTTP/2 yet");
-        }
-        if http.use_client_protocol {
-            about.info(format!("{field}.useClientProtocol"), "calls are carried as HTTP/1.1");
-        }
-        if http.max_concurrent_streams != 0 {
-            about
-                .info(format!("{field}.maxConcurrentStreams"), "it concerns HTTP/2, which is not spoken yet");
-        }
-        if http.http2_keep_alive.is_some() {
-            about.info(format!("{field}.http2KeepAlive"), "it concerns HTTP/2, which is not spoken yet");
         }
     }
     if policy.outlier_detection.is_some_and(|outlier| !outlier.outlier_detection_http_error_codes.is_empty())

@@ -146,10 +146,7 @@ pub fn verdict(world: &World, service: &Resource<Service>, notes: &mut Vec<Note>
     for (i, port) in spec.ports.iter().enumerate() {
         let field = format!("spec.ports[{i}]");
         match protocol(port) {
-            Protocol::Http => {}
-            Protocol::Http2 => {
-                about.info(field, "HTTP/2 and gRPC are carried as HTTP/1.1 by tulle-proxy; gRPC calls fail");
-            }
+            Protocol::Http | Protocol::Http2 => {}
             Protocol::Tcp => {
                 if loopback_addresses(spec).is_empty() && spec.service_type != ServiceType::ExternalName {
                     let reason =

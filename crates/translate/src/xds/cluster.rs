@@ -86,7 +86,7 @@ fn outbound(
     // Istio's ALPN filter, by which a caller would say what it found out, is in no Envoy but Istio's own.
     let undetected = protocol == Protocol::Unknown && !scope.is_tulle();
     let declared = if undetected { Protocol::Http } else { protocol };
-    let spoken = protocol.is_http().then(|| upstream_http::upstream(scope, declared, pool));
+    let spoken = protocol.is_http().then(|| upstream_http::upstream(declared, pool, scope.world.mesh()));
     if let Some(spoken) = spoken {
         let common = FROM_PEERS.limit_responses(destination_rule::http_options(pool));
         let (key, options) = upstream_http::options(spoken, common, pool);
@@ -178,7 +178,7 @@ fn inbound(scope: &Scope<'_>) -> Vec<Cluster> {
         let group = LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() };
         let protocol = service::protocol(service_port);
         // What the app speaks is what its port declares, whatever callers and policies do.
-        let spoken = upstream_http::to_app(scope, protocol);
+        let spoken = upstream_http::to_app(protocol);
         let options =
             protocol.is_http().then(|| upstream_http::options(spoken, FROM_APPS.limit_responses(None), None));
         all.push(Cluster {

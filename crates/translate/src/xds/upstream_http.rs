@@ -15,7 +15,6 @@ use protos::envoy::envoy::extensions::upstreams::http::v3::{
 use protos::envoy::google::protobuf::Any;
 
 use crate::kinds::service::Protocol;
-use crate::scope::Scope;
 use crate::values;
 
 /// Streams on one connection when nobody limits them, as in Istio: the server's own limit decides.
@@ -33,39 +32,25 @@ pub enum Upstream {
 }
 
 /// What is spoken to a Service port: what it declares, unless a policy upgrades it or keeps the caller's protocol.
-pub fn upstream(scope: &Scope<'_>, protocol: Protocol, pool: Option<&ConnectionPoolSettings>) -> Upstream {
-    if scope.speaks_http2() || protocol == Protocol::Unknown {
-        chosen(protocol, pool, scope.world.mesh())
-    } else {
-        Upstream::Http1
-    }
-}
-
-/// What is spoken to the app: what its port declares, whatever callers and policies do.
-pub fn to_app(scope: &Scope<'_>, protocol: Protocol) -> Upstream {
-    if scope.speaks_http2() || protocol == Protocol::Unknown {
-        chosen(protocol, None, &MeshConfig::default())
-    } else {
-        Upstream::Http1
-    }
-}
-
-fn chosen(protocol: Protocol, pool: Option<&ConnectionPoolSettings>, mesh: &MeshConfig) -> Upstream {
+pub fn upstream(protocol: Protocol, pool: Option<&ConnectionPoolSettings>, mesh: &MeshConfig) -> Upstream {
     let http = pool.and_then(|pool| pool.http.as_ref());
     if http.is_some_and(|http| http.use_client_protocol) {
         return Upstream::AsDownstream;
     }
-    match protocol {
-        Protocol::Http2 => return Upstream::Http2,
-        Protocol::Unknown => return Upstream::AsDownstream,
-        Protocol::Http | Protocol::Tcp | Protocol::Datagram => {}
-    }
     let written = http.map(|http| http.h2_upgrade_policy).unwrap_or_default();
-    match (written, mesh.h2_upgrade_policy) {
-        (H2UpgradePolicy::Upgrade, _) | (H2UpgradePolicy::Default, H2UpgradePolicy::Upgrade) => {
-            Upstream::Http2
-        }
-        _ => Upstream::Http1,
+    match (protocol, written, mesh.h2_upgrade_policy) {
+        (Protocol::Http, H2UpgradePolicy::Upgrade, _)
+        | (Protocol::Http, H2UpgradePolicy::Default, H2UpgradePolicy::Upgrade) => Upstream::Http2,
+        _ => to_app(protocol),
+    }
+}
+
+/// What is spoken to the app: what its port declares, whatever callers and policies do.
+pub fn to_app(protocol: Protocol) -> Upstream {
+    match protocol {
+        Protocol::Http2 => Upstream::Http2,
+        Protocol::Unknown => Upstream::AsDownstream,
+        Protocol::Http | Protocol::Tcp | Protocol::Datagram => Upstream::Http1,
     }
 }
 
@@ -126,16 +111,16 @@ mod tests {
         };
         let mesh = |policy| MeshConfig { h2_upgrade_policy: policy, ..Default::default() };
         let (plain, upgrading) = (mesh(H2UpgradePolicy::Default), mesh(H2UpgradePolicy::Upgrade));
-        assert_eq!(chosen(Protocol::Http, None, &plain), Upstream::Http1);
-        assert_eq!(chosen(Protocol::Http2, None, &plain), Upstream::Http2);
-        assert_eq!(chosen(Protocol::Unknown, None, &plain), Upstream::AsDownstream);
-        assert_eq!(chosen(Protocol::Http, None, &upgrading), Upstream::Http2);
+        assert_eq!(upstream(Protocol::Http, None, &plain), Upstream::Http1);
+        assert_eq!(upstream(Protocol::Http2, None, &plain), Upstream::Http2);
+        assert_eq!(upstream(Protocol::Unknown, None, &plain), Upstream::AsDownstream);
+        assert_eq!(upstream(Protocol::Http, None, &upgrading), Upstream::Http2);
         let never = pool(H2UpgradePolicy::DoNotUpgrade, false);
-        assert_eq!(chosen(Protocol::Http, Some(&never), &upgrading), Upstream::Http1);
+        assert_eq!(upstream(Protocol::Http, Some(&never), &upgrading), Upstream::Http1);
         let always = pool(H2UpgradePolicy::Upgrade, false);
-        assert_eq!(chosen(Protocol::Http, Some(&always), &plain), Upstream::Http2);
+        assert_eq!(upstream(Protocol::Http, Some(&always), &plain), Upstream::Http2);
         let kept = pool(H2UpgradePolicy::Upgrade, true);
-        assert_eq!(chosen(Protocol::Http, Some(&kept), &upgrading), Upstream::AsDownstream);
+        assert_eq!(upstream(Protocol::Http, Some(&kept), &upgrading), Upstream::AsDownstream);
     }
 
     #[test]
