@@ -83,9 +83,6 @@ fn what_does_not_act_in_the_payments_documents_is_named() {
     assert_eq!(
         fields,
         [
-            "8:spec.trafficPolicy.connectionPool.http.http1MaxPendingRequests",
-            "8:spec.trafficPolicy.connectionPool.http.http2MaxRequests",
-            "9:spec.trafficPolicy.connectionPool.tcp.maxConnections",
             "10:spec.trafficPolicy.outlierDetection.consecutiveGatewayErrors",
             "10:spec.trafficPolicy.outlierDetection.interval",
             "10:spec.trafficPolicy.outlierDetection.baseEjectionTime",
