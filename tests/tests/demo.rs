@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-const CLAIMS: [&str; 10] = [
+const CLAIMS: [&str; 11] = [
     "mutual-tls-with-both-identities",
     "plaintext-refused",
     "canary-share",
@@ -12,6 +12,7 @@ const CLAIMS: [&str; 10] = [
     "live-edit-without-failures",
     "broken-edit-named-and-harmless",
     "overflow-answered-at-once",
+    "ejected-after-exactly-5-errors",
     "rotation-without-failures",
     "control-plane-killed-sidecar-restarted",
 ];

@@ -9,6 +9,7 @@ use crate::Error;
 pub mod broken_edit;
 pub mod canary_header;
 pub mod canary_share;
+pub mod ejection;
 pub mod identities;
 pub mod live_edit;
 pub mod overflow;

@@ -26,6 +26,8 @@ pub async fn walk(mesh: &mut Mesh, picture: &mut Picture, requests: u64) -> Vec<
     tell(picture, &found);
     found.push(claims::overflow::measure(mesh, picture).await);
     tell(picture, &found);
+    found.push(claims::ejection::measure(mesh, picture).await);
+    tell(picture, &found);
     found.push(claims::rotation::measure(mesh, picture).await);
     tell(picture, &found);
     found.push(claims::without_control::measure(mesh, picture).await);
