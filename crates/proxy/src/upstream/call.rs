@@ -152,7 +152,7 @@ struct Progress<'a> {
     replaced: bool,
     /// The next try needs a connection that was not used before.
     fresh: bool,
-    slot: Option<(ActiveRetry, Reserved)>,
+    slot: Option<(Option<ActiveRetry>, Reserved)>,
 }
 
 enum Next {
@@ -422,7 +422,13 @@ impl Progress<'_> {
             return Decision::No(Some(Denied::LimitExceeded));
         }
         let breaker = self.state.reserve(call.priority, Kind::Retries);
-        let Some(slot) = call.cluster.identity.retries.retry().zip(breaker) else {
+        // A try that got no connection has loaded no program: when a host goes, every request that meets it may go
+        // elsewhere, however many they are.
+        let budget = match tried {
+            Tried::NotConnected => Some(None),
+            _ => call.cluster.identity.retries.retry().map(Some),
+        };
+        let Some(slot) = budget.zip(breaker) else {
             cells.retry_overflow.increment();
             return Decision::No(Some(Denied::Overflow));
         };

@@ -1,6 +1,6 @@
 //! How many retries a cluster may have at once: a fifth of its active requests, and three in any case (Envoy's default
 //! retry budget). It holds for every cluster, beside whatever limit of the circuit breaker is smaller: retries must not
-//! double the load of a service that is failing already.
+//! double the load of a service that is failing already. A try that got no connection is repeated without it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
