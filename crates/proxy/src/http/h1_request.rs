@@ -37,6 +37,8 @@ pub struct RequestRules {
     pub accept_http_10: bool,
     /// Field names with an underscore.
     pub underscores: Underscores,
+    /// Offers to upgrade are the handler's to accept; else they are dropped (RFC 9110, section 7.8).
+    pub upgrades: bool,
 }
 
 impl Default for RequestRules {
@@ -47,6 +49,7 @@ impl Default for RequestRules {
             default_host_for_http_10: None,
             accept_http_10: true,
             underscores: Underscores::Allow,
+            upgrades: false,
         }
     }
 }
@@ -92,7 +95,7 @@ pub(crate) fn parse(bytes: Bytes, end: HeadEnd, rules: &RequestRules) -> Result<
         apply_underscores(&mut fields.headers, rules.underscores)?;
         let method = read_method(method, rules)?;
         let (scheme, authority, target) = read_target(&bytes, &method, target, version, &fields, rules)?;
-        assemble(method, scheme, authority, target, version, fields)
+        assemble(method, scheme, authority, target, version, fields, rules)
     })
 }
 
@@ -131,6 +134,7 @@ fn assemble(
     target: Bytes,
     version: Version,
     fields: Fields,
+    rules: &RequestRules,
 ) -> Result<ParsedRequest, Refusal> {
     let mut length = fields.framing.length(version)?.unwrap_or(BodyLength::None);
     if method == Method::TRACE && length != BodyLength::None {
@@ -154,7 +158,8 @@ fn assemble(
     }
     // An offer beside a body is ignored (RFC 9110, section 7.8): the body is HTTP, what comes after it could be either.
     let bodyless = matches!(length, BodyLength::None | BodyLength::Known(0));
-    let offered = version == Version::Http11 && bodyless && fields.connection.has("upgrade");
+    let offered =
+        rules.upgrades && version == Version::Http11 && bodyless && fields.connection.has("upgrade");
     let upgrade = fields.upgrade.filter(|name| offered && is_protocol(name));
     if let Some(name) = &upgrade {
         headers.push(Bytes::from_static(b"upgrade"), name.clone());

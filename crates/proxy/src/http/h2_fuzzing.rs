@@ -47,7 +47,7 @@ fn one_request(head: &RequestHead) {
     h1_encode::request_head(&mut out, head);
     let written = out.clone();
     let limits = Limits { max_headers_bytes: usize::MAX, max_headers_count: 1000 };
-    let rules = RequestRules { allow_custom_methods: true, ..RequestRules::default() };
+    let rules = RequestRules { allow_custom_methods: true, upgrades: true, ..RequestRules::default() };
     let again = HeadReader::default().read(&mut out, &limits, &rules);
     assert!(matches!(&again, Ok(Some(_))), "refused when it is sent on: {again:?}: {written:?}");
     let Ok(Some(again)) = again else { return };

@@ -45,7 +45,8 @@ async fn raw_bytes_go_both_ways_and_half_closes_pass() {
     let (back, mut upstream) = duplex(1024);
     let (_drain, watch) = Drain::new();
     let handler = Forward(RefCell::new(Some(back)));
-    let options = h1_server::ServerOptions::default();
+    let mut options = h1_server::ServerOptions::default();
+    options.rules.upgrades = true;
     let serving = h1_server::serve(front, &handler, &options, &watch);
     let talking = async {
         // The client is too eager: what it sends must not reach the upstream before the upstream accepts.
@@ -89,7 +90,8 @@ async fn an_offer_that_the_upstream_ignores_is_an_ordinary_request() {
     let (back, mut upstream) = duplex(1024);
     let (drain, watch) = Drain::new();
     let handler = Forward(RefCell::new(Some(back)));
-    let options = h1_server::ServerOptions::default();
+    let mut options = h1_server::ServerOptions::default();
+    options.rules.upgrades = true;
     let serving = h1_server::serve(front, &handler, &options, &watch);
     let talking = async {
         client.write_all(OFFER.as_bytes()).await.unwrap();

@@ -24,6 +24,7 @@ pub fn server_options(manager: &HttpConnectionManager, tls: bool) -> ServerOptio
             scheme: if tls { Scheme::Https } else { Scheme::Http },
             default_host_for_http_10: (!host.is_empty()).then(|| Bytes::copy_from_slice(host.as_bytes())),
             accept_http_10: manager.http1.accept_http_10,
+            upgrades: true,
             underscores: match manager.headers_with_underscores {
                 HeadersWithUnderscores::Allow => Underscores::Allow,
                 HeadersWithUnderscores::RejectRequest => Underscores::Reject,
