@@ -75,10 +75,10 @@ fn read_options(cx: &mut Context, message: &pb::HttpProtocolOptions) -> Result<U
         upstream_protocol_options,
     } = message;
     refuse!(cx, "upstream filters are not supported"; http_filters, header_validation_config);
-    report!(cx, "ejection does not act yet"; outlier_detection);
+    report!(cx, "answers of 5xx count as errors, no others"; outlier_detection);
     report!(cx, "requests are not mirrored yet"; request_mirror_policies);
     report!(cx, "no policy of a cluster uses a hash yet"; hash_policy);
-    report!(cx, "explicit retries do not act yet"; retry_policy);
+    report!(cx, "the routes' retry policies act, not the cluster's"; retry_policy);
     read_upstream(cx, upstream_http_protocol_options)?;
     match upstream_protocol_options {
         Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) => {
