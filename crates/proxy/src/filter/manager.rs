@@ -103,7 +103,7 @@ impl Serving {
                 return Err(reply);
             }
         }
-        let body = CountedBody::wrap(body, &exchange.progress);
+        let body = CountedBody::wrap(body, head.length, &exchange.progress);
         let routed = Routed { picked, informational };
         self.connection.chain.router.run(head, body, routed, exchange).await
     }

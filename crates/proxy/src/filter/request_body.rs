@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::http::{Body, BodyError, BodyStream, Frame};
+use crate::http::{Body, BodyError, BodyLength, BodyStream, Frame};
 
 /// How far the request has come. Shared by the body and the exchange.
 #[derive(Debug, Default)]
@@ -23,17 +23,23 @@ pub struct Progress {
 /// A body whose progress is watched.
 pub struct CountedBody {
     inner: Body,
+    /// A body of known length ends with its last byte: nobody asks for more.
+    expected: u64,
     progress: Rc<Progress>,
 }
 
 impl CountedBody {
     /// Watches a body; one that is empty has ended.
-    pub fn wrap(inner: Body, progress: &Rc<Progress>) -> Body {
+    pub fn wrap(inner: Body, length: BodyLength, progress: &Rc<Progress>) -> Body {
         if inner.is_end() {
             progress.end.set(Some(Instant::now()));
             return inner;
         }
-        Body::stream(Self { inner, progress: progress.clone() })
+        let expected = match length {
+            BodyLength::Known(bytes) => bytes,
+            BodyLength::None | BodyLength::Unknown => u64::MAX,
+        };
+        Body::stream(Self { inner, expected, progress: progress.clone() })
     }
 }
 
@@ -46,7 +52,7 @@ impl BodyStream for CountedBody {
                 if self.progress.watched.get() {
                     self.progress.moved.set(Some(Instant::now()));
                 }
-                if self.inner.is_end() {
+                if self.inner.is_end() || self.progress.bytes.get() >= self.expected {
                     self.progress.end.set(Some(Instant::now()));
                 }
             }

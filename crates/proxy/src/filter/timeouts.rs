@@ -48,7 +48,7 @@ impl Timeouts {
 }
 
 /// From the end of the request to the end of the response. A route with `max_stream_duration` has no other limit.
-fn route_timeout(forward: &Forward, headers: &Headers, grpc: bool) -> Option<Duration> {
+fn route_timeout(forward: &Forward, headers: &mut Headers, grpc: bool) -> Option<Duration> {
     if forward.max_stream_duration.is_some() {
         return None;
     }
@@ -61,10 +61,15 @@ fn route_timeout(forward: &Forward, headers: &Headers, grpc: bool) -> Option<Dur
     });
     let asked = asked.filter(|asked| !asked.is_zero());
     let max = Some(max).filter(|max| !max.is_zero());
-    match (asked, max) {
+    let limit = match (asked, max) {
         (Some(asked), Some(max)) => Some(asked.min(max)),
         (asked, max) => asked.or(max),
+    };
+    // The upstream is told the same.
+    if let Some(limit) = limit {
+        headers.set("grpc-timeout", grpc_timeout_text(limit));
     }
+    limit
 }
 
 /// From the head of the request on.

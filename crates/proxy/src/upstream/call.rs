@@ -179,7 +179,7 @@ impl Call<'_> {
         let limit = if repeatable { self.rules.body_limit } else { 0 };
         let mut progress = Progress {
             state: self.worker.cluster(self.cluster),
-            body: Replay::new(body, limit),
+            body: Replay::new(body, head.length, limit),
             retries,
             tried: SmallVec::new(),
             number: 0,

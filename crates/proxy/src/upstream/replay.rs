@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::http::{Body, BodyError, BodyStream, Frame};
+use crate::http::{Body, BodyError, BodyLength, BodyStream, Frame};
 
 /// The body of a request over all of its tries.
 pub struct Replay {
@@ -14,6 +14,8 @@ pub struct Replay {
 
 struct Shared {
     source: Body,
+    /// A body of known length ends with its last byte: nobody asks for more.
+    expected: u64,
     kept: Vec<Frame>,
     bytes: u64,
     /// More is not kept: then the body cannot be sent again.
@@ -27,9 +29,22 @@ struct Shared {
 
 impl Replay {
     /// Keeps up to `limit` bytes of a body.
-    pub fn new(source: Body, limit: u64) -> Self {
+    pub fn new(source: Body, length: BodyLength, limit: u64) -> Self {
         let ended = source.is_end().then(Instant::now);
-        let shared = Shared { source, kept: Vec::new(), bytes: 0, limit, whole: true, touched: false, ended };
+        let expected = match length {
+            BodyLength::Known(bytes) => bytes,
+            BodyLength::None | BodyLength::Unknown => u64::MAX,
+        };
+        let shared = Shared {
+            source,
+            expected,
+            kept: Vec::new(),
+            bytes: 0,
+            limit,
+            whole: true,
+            touched: false,
+            ended,
+        };
         Replay { shared: Rc::new(RefCell::new(shared)) }
     }
 
@@ -94,7 +109,10 @@ impl BodyStream for Reader {
                     shared.kept = Vec::new();
                     self.position = 0;
                 }
-                if matches!(frame, Frame::Trailers(_)) || shared.source.is_end() {
+                if matches!(frame, Frame::Trailers(_))
+                    || shared.source.is_end()
+                    || shared.bytes >= shared.expected
+                {
                     shared.ended = Some(Instant::now());
                 }
             }
@@ -138,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_within_the_limit_is_given_again_from_the_beginning() {
-        let replay = Replay::new(three(), 6);
+        let replay = Replay::new(three(), BodyLength::Unknown, 6);
         assert_eq!(read(replay.reader(), 1).await, b"ab");
         assert!(replay.can_repeat() && replay.ended().is_none());
         assert_eq!(read(replay.reader(), 9).await, b"abcdef");
@@ -148,12 +166,12 @@ mod tests {
 
     #[tokio::test]
     async fn beyond_the_limit_nothing_is_kept_and_nothing_lost() {
-        let replay = Replay::new(three(), 3);
+        let replay = Replay::new(three(), BodyLength::Unknown, 3);
         assert_eq!(read(replay.reader(), 9).await, b"abcdef");
         assert!(!replay.can_repeat());
         assert!(replay.shared.borrow().kept.is_empty());
 
-        let replay = Replay::new(three(), 100);
+        let replay = Replay::new(three(), BodyLength::Unknown, 100);
         let mut reader = replay.reader();
         assert!(matches!(reader.frame().await, Some(Ok(Frame::Data(data))) if data == "ab"));
         replay.stop_keeping();
@@ -162,10 +180,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_last_byte_of_a_known_length_is_the_end() {
+        let replay = Replay::new(three(), BodyLength::Known(6), 100);
+        let mut reader = replay.reader();
+        for ended in [false, false, true] {
+            assert!(matches!(reader.frame().await, Some(Ok(Frame::Data(_)))));
+            assert_eq!(replay.ended().is_some(), ended);
+        }
+    }
+
+    #[tokio::test]
     async fn without_a_body_there_is_nothing_to_keep() {
-        let replay = Replay::new(Body::empty(), 0);
+        let replay = Replay::new(Body::empty(), BodyLength::None, 0);
         assert!(replay.reader().is_end() && replay.can_repeat() && replay.ended().is_some());
-        let untouched = Replay::new(three(), 0);
+        let untouched = Replay::new(three(), BodyLength::Unknown, 0);
         assert!(untouched.can_repeat(), "nothing was read yet");
     }
 }

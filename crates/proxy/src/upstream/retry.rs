@@ -102,9 +102,6 @@ impl<'a> Retries<'a> {
 
     fn wants_after(&self, head: &ResponseHead) -> bool {
         let (on, status) = (self.on, head.status);
-        if head.headers.contains("x-envoy-overloaded") {
-            return false;
-        }
         if head.headers.contains("x-envoy-ratelimited") {
             return on.has(RetryOn::RATE_LIMITED);
         }
