@@ -74,11 +74,11 @@ const VIRTUAL_SERVICE: Table = &[
     ("spec.http[].directResponse.**", Acts),
     ("spec.http[].rewrite.**", Acts),
     ("spec.http[].timeout", Acts),
-    ("spec.http[].retries.attempts", Passed),
-    ("spec.http[].retries.perTryTimeout", Passed),
-    ("spec.http[].retries.retryOn", Passed),
-    ("spec.http[].retries.retryIgnorePreviousHosts", Passed),
-    ("spec.http[].retries.backoff", Passed),
+    ("spec.http[].retries.attempts", Acts),
+    ("spec.http[].retries.perTryTimeout", Acts),
+    ("spec.http[].retries.retryOn", Acts),
+    ("spec.http[].retries.retryIgnorePreviousHosts", Acts),
+    ("spec.http[].retries.backoff", Acts),
 ];
 
 /// Blocks of a traffic policy, below the policy itself.
@@ -104,16 +104,16 @@ const TRAFFIC_POLICY: Table = &[
     ("connectionPool.http.useClientProtocol", Acts),
     ("connectionPool.http.maxConcurrentStreams", Acts),
     ("connectionPool.http.http2KeepAlive.*", Acts),
-    ("connectionPool.http.maxRetries", Passed),
-    ("outlierDetection.consecutiveErrors", Passed),
-    ("outlierDetection.consecutive5xxErrors", Passed),
-    ("outlierDetection.consecutiveGatewayErrors", Passed),
-    ("outlierDetection.consecutiveLocalOriginFailures", Passed),
-    ("outlierDetection.splitExternalLocalOriginErrors", Passed),
-    ("outlierDetection.interval", Passed),
-    ("outlierDetection.baseEjectionTime", Passed),
-    ("outlierDetection.maxEjectionPercent", Passed),
-    ("outlierDetection.minHealthPercent", Passed),
+    ("connectionPool.http.maxRetries", Acts),
+    ("outlierDetection.consecutiveErrors", Acts),
+    ("outlierDetection.consecutive5xxErrors", Acts),
+    ("outlierDetection.consecutiveGatewayErrors", Acts),
+    ("outlierDetection.consecutiveLocalOriginFailures", Acts),
+    ("outlierDetection.splitExternalLocalOriginErrors", Acts),
+    ("outlierDetection.interval", Acts),
+    ("outlierDetection.baseEjectionTime", Acts),
+    ("outlierDetection.maxEjectionPercent", Acts),
+    ("outlierDetection.minHealthPercent", Acts),
 ];
 
 /// Where a traffic policy can stand.
@@ -177,11 +177,11 @@ const MESH_CONFIG: Table = &[
     ("pathNormalization.normalization", Acts),
     ("meshMTLS.minProtocolVersion", Acts),
     ("h2UpgradePolicy", Acts),
-    ("defaultHttpRetryPolicy.attempts", Passed),
-    ("defaultHttpRetryPolicy.perTryTimeout", Passed),
-    ("defaultHttpRetryPolicy.retryOn", Passed),
-    ("defaultHttpRetryPolicy.retryIgnorePreviousHosts", Passed),
-    ("defaultHttpRetryPolicy.backoff", Passed),
+    ("defaultHttpRetryPolicy.attempts", Acts),
+    ("defaultHttpRetryPolicy.perTryTimeout", Acts),
+    ("defaultHttpRetryPolicy.retryOn", Acts),
+    ("defaultHttpRetryPolicy.retryIgnorePreviousHosts", Acts),
+    ("defaultHttpRetryPolicy.backoff", Acts),
 ];
 
 /// Every pattern of a kind with what happens to the field, for documentation and tests.
@@ -316,8 +316,7 @@ mod tests {
         assert_eq!(
             reported(text),
             [
-                "a.yaml:7:5: warning: VirtualService/production/a: spec.http[0].mirror: accepted, not acting yet",
-                "a.yaml:8:15: warning: VirtualService/production/a: spec.http[0].retries.attempts: accepted and passed to the proxies, where it does not act yet",
+                "a.yaml:7:5: warning: VirtualService/production/a: spec.http[0].mirror: accepted, not acting yet"
             ]
         );
     }

@@ -72,23 +72,15 @@ fn the_payments_documents_are_accepted() {
 }
 
 #[test]
-fn what_does_not_act_in_the_payments_documents_is_named() {
-    let parsed = parse("p.yaml", PAYMENTS.as_bytes(), "production");
-    let fields: Vec<String> = parsed
-        .objects
-        .iter()
-        .flat_map(crate::acting::not_acting)
-        .map(|p| format!("{}:{}", p.line, p.field))
-        .collect();
-    assert_eq!(
-        fields,
-        [
-            "10:spec.trafficPolicy.outlierDetection.consecutiveGatewayErrors",
-            "10:spec.trafficPolicy.outlierDetection.interval",
-            "10:spec.trafficPolicy.outlierDetection.baseEjectionTime",
-            "10:spec.trafficPolicy.outlierDetection.maxEjectionPercent",
-        ]
-    );
+fn every_field_of_the_payments_documents_acts_and_one_that_does_not_is_named() {
+    let idle = |text: &str| -> Vec<String> {
+        let parsed = parse("p.yaml", text.as_bytes(), "production");
+        let problems = parsed.objects.iter().flat_map(crate::acting::not_acting);
+        problems.map(|p| format!("{}:{}", p.line, p.field)).collect()
+    };
+    assert_eq!(idle(PAYMENTS), Vec::<String>::new());
+    let mirrored = PAYMENTS.replace("  - route:", "  - mirror: {host: a}\n    route:");
+    assert_eq!(idle(&mirrored), ["20:spec.http[1].mirror"]);
 }
 
 #[test]
