@@ -52,6 +52,7 @@ fn reason(error: &h2::Error) -> (Reason, bool) {
             // The stream was beyond the last one that the host will answer (RFC 9113, section 6.8).
             _ if error.is_go_away() => (Reason::UpstreamRefusedStream, true),
             Some(h2::Reason::REFUSED_STREAM) => (Reason::UpstreamRefusedStream, true),
+            Some(h2::Reason::PROTOCOL_ERROR) if error.is_reset() => (Reason::UpstreamProtocol, false),
             _ => (Reason::UpstreamResetStream, false),
         };
     }
@@ -143,7 +144,13 @@ impl Exchange {
         informational: &Informational,
     ) -> Result<(ResponseHead, Body), SendError> {
         match poll_fn(|cx| self.poll_head(cx, head, informational)).await {
-            Ok((response, stream)) => {
+            Ok((response, mut stream)) => {
+                // Such a head ends its response whatever the host does: it goes on only when nothing else came.
+                if matches!(response.status, 204 | 304)
+                    && let Err(error) = poll_fn(|cx| self.poll_no_content(cx, &mut stream)).await
+                {
+                    return Err(error);
+                }
                 let Exchange { upload, limits, ended, .. } = self;
                 let body = if stream.is_end_stream() {
                     Body::empty()
@@ -159,17 +166,42 @@ impl Exchange {
         }
     }
 
+    /// Ready at the end of a response that has no content (RFC 9110, section 6.4.1).
+    fn poll_no_content(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut RecvStream,
+    ) -> Poll<Result<(), SendError>> {
+        self.poll_upload(cx)?;
+        loop {
+            match stream.poll_data(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+                Poll::Ready(Some(Ok(_))) => {
+                    let detail = "HTTP/2: content in a response with status 204 or 304";
+                    return Poll::Ready(Err(SendError::upstream(Reason::UpstreamProtocol, detail)));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(failure(&error))),
+            }
+        }
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), SendError> {
+        self.upload.poll(cx).map_err(|error| {
+            let mut failed = SendError::upstream(error.reason, error.detail);
+            failed.blame = error.blame;
+            failed
+        })
+    }
+
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         head: &RequestHead,
         informational: &Informational,
     ) -> Poll<Result<(ResponseHead, RecvStream), SendError>> {
-        if let Err(error) = self.upload.poll(cx) {
-            let mut failed = SendError::upstream(error.reason, error.detail);
-            failed.blame = error.blame;
-            return Poll::Ready(Err(failed));
-        }
+        self.poll_upload(cx)?;
         while let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
             let interim = match interim {
                 Ok(interim) => interim,
