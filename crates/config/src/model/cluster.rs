@@ -114,7 +114,7 @@ pub struct UpstreamHttpOptions {
     pub max_requests_per_connection: Option<u32>,
     /// Number of response headers (100 by default); more is an error of the upstream.
     pub max_headers_count: usize,
-    /// All response headers together, in bytes (60 KiB by default).
+    /// All response headers together on HTTP/1, in bytes (80 KiB by default).
     pub max_response_headers_bytes: usize,
     /// Trailers are forwarded, else dropped (HTTP/1).
     pub enable_trailers: bool,

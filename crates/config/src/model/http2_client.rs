@@ -13,6 +13,8 @@ pub struct Http2ClientOptions {
     pub initial_connection_window_size: u32,
     /// Bytes of the table of header fields that the host may use.
     pub hpack_table_size: u32,
+    /// All headers of a response together, in bytes (60 KiB by default).
+    pub max_response_headers_bytes: usize,
     /// Pings on connections.
     pub keepalive: Option<Http2Keepalive>,
 }
@@ -25,6 +27,7 @@ impl Default for Http2ClientOptions {
             initial_stream_window_size: 256 * 1024,
             initial_connection_window_size: 16 * 1024 * 1024,
             hpack_table_size: 4096,
+            max_response_headers_bytes: 60 * 1024,
             keepalive: None,
         }
     }

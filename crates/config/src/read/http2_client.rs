@@ -79,6 +79,7 @@ pub fn read_http2_client(
                 default.initial_connection_window_size,
             )?,
             hpack_table_size: number(hpack_table_size).unwrap_or(default.hpack_table_size).min(1 << 20),
+            max_response_headers_bytes: default.max_response_headers_bytes,
             keepalive: read_keepalive(cx, connection_keepalive)?,
         })
     })

@@ -144,11 +144,16 @@ fn build(
     cx: &mut Context,
     common: &Option<core::HttpProtocolOptions>,
     http1: Option<&core::Http1ProtocolOptions>,
-    http2: Http2ClientOptions,
+    mut http2: Http2ClientOptions,
     protocol: HttpProtocol,
 ) -> Result<UpstreamHttpOptions> {
+    let bounded = common.as_ref().is_some_and(|common| common.max_response_headers_kb.is_some());
     let common = read_common_options(cx, common, true)?;
     let http1 = read_http1_options(cx, "http_protocol_options", http1, true)?;
+    // Only where none is configured do the protocols have limits of their own.
+    if bounded {
+        http2.max_response_headers_bytes = common.max_response_headers_bytes;
+    }
     Ok(UpstreamHttpOptions {
         protocol,
         idle_timeout: common.idle_timeout,
@@ -160,4 +165,26 @@ fn build(
         preserve_header_case: http1.preserve_header_case,
         http2,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protos::envoy::google::protobuf::UInt32Value;
+
+    #[test]
+    fn response_heads_have_envoys_limits() {
+        for (set, http1, http2) in [(None, 80, 60), (Some(7), 7, 7)] {
+            let common = core::HttpProtocolOptions {
+                max_response_headers_kb: set.map(|value| UInt32Value { value }),
+                ..Default::default()
+            };
+            let read = Context::read(|cx| {
+                build(cx, &Some(common.clone()), None, Http2ClientOptions::default(), HttpProtocol::Http2)
+            });
+            let read = read.unwrap().value;
+            assert_eq!(read.max_response_headers_bytes, http1 * 1024);
+            assert_eq!(read.http2.max_response_headers_bytes, http2 * 1024);
+        }
+    }
 }

@@ -197,7 +197,10 @@ fn http1(options: &UpstreamHttpOptions) -> ClientOptions {
 fn http2_options(options: &UpstreamHttpOptions) -> h2_client::Options {
     let http2 = &options.http2;
     h2_client::Options {
-        limits: limits(options),
+        limits: Limits {
+            max_headers_bytes: http2.max_response_headers_bytes,
+            max_headers_count: options.max_headers_count,
+        },
         stream_window: http2.initial_stream_window_size,
         connection_window: http2.initial_connection_window_size,
         header_table_size: http2.hpack_table_size,
