@@ -32,6 +32,17 @@ pub struct HeaderSource {
     pub alternative: Option<Arc<str>>,
 }
 
+/// How a gRPC status is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrpcStatusForm {
+    /// `NotFound`.
+    Camel,
+    /// `NOT_FOUND`.
+    Snake,
+    /// `5`.
+    Number,
+}
+
 /// A value that a format can name. Names as in Envoy's substitution formatter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operator {
@@ -49,6 +60,8 @@ pub enum Operator {
     ResponseCode,
     /// Why the proxy answered so (`via_upstream`, `route_not_found`).
     ResponseCodeDetails,
+    /// What a gRPC call came to; nothing for other requests.
+    GrpcStatus(GrpcStatusForm),
     /// Short flags (`UH`, `NR`, `-`).
     ResponseFlags,
     /// Long flags (`NoHealthyUpstream`).

@@ -38,7 +38,7 @@ pub use cluster::{
 pub use domain_index::DomainIndex;
 pub use endpoint::{Endpoint, Health, LoadAssignment, Locality, LocalityEndpoints};
 pub use filter::{HttpFilter, HttpFilterKind, PeerMetadataFilter, RouterFilter, StatsFilter};
-pub use format::{Format, HeaderSource, Operator, Token};
+pub use format::{Format, GrpcStatusForm, HeaderSource, Operator, Token};
 pub use header_operation::{HeaderAction, HeaderAdd, HeaderOperations};
 pub use http_connection_manager::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores, Http1Options,

@@ -2,7 +2,7 @@
 
 use super::name::header_name;
 use crate::context::{Context, Result};
-use crate::model::{Format, HeaderSource, Operator, Token};
+use crate::model::{Format, GrpcStatusForm, HeaderSource, Operator, Token};
 use std::sync::Arc;
 
 /// The longest format accepted, in bytes.
@@ -79,6 +79,7 @@ fn read_name(cx: &mut Context, name: &str, argument: Option<&str>) -> Result<Ope
         "REQ" => return Ok(Operator::Request(read_header(cx, name, argument)?)),
         "RESP" => return Ok(Operator::Response(read_header(cx, name, argument)?)),
         "TRAILER" => return Ok(Operator::Trailer(read_header(cx, name, argument)?)),
+        "GRPC_STATUS" => return read_grpc_status(cx, argument),
         "ENVIRONMENT" => {
             let variable = argument.filter(|text| !text.is_empty());
             let variable =
@@ -86,6 +87,7 @@ fn read_name(cx: &mut Context, name: &str, argument: Option<&str>) -> Result<Ope
             return Ok(Operator::Environment(variable.into()));
         }
         "PROTOCOL" => Operator::Protocol,
+        "GRPC_STATUS_NUMBER" => Operator::GrpcStatus(GrpcStatusForm::Number),
         "RESPONSE_CODE" => Operator::ResponseCode,
         "RESPONSE_CODE_DETAILS" => Operator::ResponseCodeDetails,
         "RESPONSE_FLAGS" => Operator::ResponseFlags,
@@ -128,6 +130,19 @@ fn read_name(cx: &mut Context, name: &str, argument: Option<&str>) -> Result<Ope
         None => Ok(operator),
         Some(_) => Err(cx.refused(format!("the operator %{name}% takes no argument"))),
     }
+}
+
+fn read_grpc_status(cx: &mut Context, argument: Option<&str>) -> Result<Operator> {
+    let form = match argument {
+        None | Some("CAMEL_STRING") => GrpcStatusForm::Camel,
+        Some("SNAKE_STRING") => GrpcStatusForm::Snake,
+        Some("NUMBER") => GrpcStatusForm::Number,
+        Some(_) => {
+            let reason = "the argument of %GRPC_STATUS% is CAMEL_STRING, SNAKE_STRING or NUMBER";
+            return Err(cx.refused(reason));
+        }
+    };
+    Ok(Operator::GrpcStatus(form))
 }
 
 fn read_header(cx: &mut Context, operator: &str, argument: Option<&str>) -> Result<HeaderSource> {
@@ -180,6 +195,20 @@ mod tests {
     }
 
     #[test]
+    fn reads_the_forms_of_a_grpc_status() {
+        for (text, form) in [
+            ("%GRPC_STATUS%", GrpcStatusForm::Camel),
+            ("%GRPC_STATUS(CAMEL_STRING)%", GrpcStatusForm::Camel),
+            ("%GRPC_STATUS(SNAKE_STRING)%", GrpcStatusForm::Snake),
+            ("%GRPC_STATUS(NUMBER)%", GrpcStatusForm::Number),
+            ("%GRPC_STATUS_NUMBER%", GrpcStatusForm::Number),
+        ] {
+            let operator = Operator::GrpcStatus(form);
+            assert_eq!(read(text).unwrap().tokens, [Token::Operator { operator, max_length: None }]);
+        }
+    }
+
+    #[test]
     fn refuses_what_it_does_not_know() {
         for bad in [
             "%DYNAMIC_METADATA(a:b)%",
@@ -189,6 +218,8 @@ mod tests {
             "50% off",
             "%REQ(x):a%",
             "%PROTOCOL(x)%",
+            "%GRPC_STATUS(x)%",
+            "%GRPC_STATUS_NUMBER(x)%",
         ] {
             assert!(read(bad).is_err(), "{bad:?} was accepted");
         }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::connection::ConnectionState;
 use super::forwarded::Client;
+use super::grpc_reply;
 use super::request_body::Progress;
 use super::worker::Worker;
 use crate::http::{Gone, RequestHead, ResponseHead, Version};
@@ -176,6 +177,11 @@ impl Drop for Exchange {
         }
         self.record.request_body_bytes = self.progress.bytes.get();
         self.record.request_end = self.progress.end.get();
+        if let Protocol::Grpc(said) = self.protocol
+            && self.record.status != 0
+        {
+            self.record.grpc_status = said.or(Some(grpc_reply::grpc_status(self.record.status)));
+        }
         let connection = self.connection.clone();
         let chain = &connection.chain;
         for filter in chain.filters() {

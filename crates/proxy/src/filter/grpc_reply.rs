@@ -27,7 +27,7 @@ pub fn convert(reply: LocalReply) -> LocalReply {
 }
 
 /// The gRPC status that stands for an HTTP status (gRPC's own table, as Envoy applies it).
-const fn grpc_status(status: u16) -> u8 {
+pub(super) const fn grpc_status(status: u16) -> u8 {
     match status {
         400 => 13,
         401 => 16,

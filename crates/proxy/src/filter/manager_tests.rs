@@ -288,6 +288,43 @@ async fn the_log_has_a_line_for_every_request_and_none_is_made_without_a_log() {
 }
 
 #[tokio::test]
+async fn the_log_knows_what_a_grpc_call_came_to() {
+    local(async {
+        let path = std::env::temp_dir().join(format!("tulle-grpc-{}.log", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let mut log = log_to(path.to_str().unwrap());
+        let status = Operator::GrpcStatus(config::model::GrpcStatusForm::Camel);
+        let tokens = vec![
+            Token::Operator { operator: status, max_length: None },
+            Token::Literal("\n".into()),
+        ];
+        log.format = config::model::AccessLogFormat::Text(Format { tokens });
+        let mut config = sidecar(vec![]);
+        config.access_log = vec![log];
+        let answer = |nth: usize| {
+            Script::Answer(match nth {
+                0 => "HTTP/1.1 200 OK\r\ngrpc-status: 7\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                1 => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\ngrpc-status: 5\r\n\r\n"
+                    .to_owned(),
+                _ => "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n".to_owned(),
+            })
+        };
+        let (proxy, upstream) =
+            (Proxy::new(config, Direction::Outbound), Upstream::start(answer).await);
+        proxy.push_clusters(&[("app", &[upstream.address])]);
+        proxy.push_routes(routes(vec![route("", to("app"))]));
+        for kind in ["application/grpc", "application/grpc", "application/grpc", "text/plain"] {
+            proxy.get("/", &[("content-type", kind)]).await;
+        }
+        proxy.shared.sinks.flush(Duration::from_secs(10));
+        let logged = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(logged, "PermissionDenied\nNotFound\nUnavailable\n-\n");
+        std::fs::remove_file(path).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_direct_response_needs_no_cluster() {
     local(async {
         let proxy = outbound();

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::Write;
 
-use config::model::Operator;
+use config::model::{GrpcStatusForm, Operator};
 
 use super::record::{Captured, ConnectionFacts, RequestRecord};
 use super::start_time;
@@ -49,6 +49,9 @@ impl<'a> LogContext<'a> {
             Operator::Trailer(_) => captured(&record.trailer_values, slot),
             Operator::ResponseCode => LogValue::Number(u64::from(record.status)),
             Operator::ResponseCodeDetails => untrusted(&record.details),
+            Operator::GrpcStatus(form) => {
+                record.grpc_status.map_or(LogValue::Missing, |status| grpc_status(status, *form))
+            }
             Operator::ResponseFlags => shown(record.flags),
             Operator::ResponseFlagsLong => LogValue::Text(record.flags.long()),
             Operator::ConnectionTerminationDetails => LogValue::Missing,
@@ -84,6 +87,35 @@ impl<'a> LogContext<'a> {
             // Both are resolved to literals when the log is compiled.
             Operator::Environment(_) | Operator::Hostname => LogValue::Missing,
         }
+    }
+}
+
+/// A gRPC status by Envoy's names; one without a name is its number.
+fn grpc_status(status: u8, form: GrpcStatusForm) -> LogValue<'static> {
+    const NAMES: [(&str, &str); 17] = [
+        ("OK", "OK"),
+        ("Canceled", "CANCELLED"),
+        ("Unknown", "UNKNOWN"),
+        ("InvalidArgument", "INVALID_ARGUMENT"),
+        ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
+        ("NotFound", "NOT_FOUND"),
+        ("AlreadyExists", "ALREADY_EXISTS"),
+        ("PermissionDenied", "PERMISSION_DENIED"),
+        ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
+        ("FailedPrecondition", "FAILED_PRECONDITION"),
+        ("Aborted", "ABORTED"),
+        ("OutOfRange", "OUT_OF_RANGE"),
+        ("Unimplemented", "UNIMPLEMENTED"),
+        ("Internal", "INTERNAL"),
+        ("Unavailable", "UNAVAILABLE"),
+        ("DataLoss", "DATA_LOSS"),
+        ("Unauthenticated", "UNAUTHENTICATED"),
+    ];
+    match (form, NAMES.get(usize::from(status))) {
+        (GrpcStatusForm::Number, _) => LogValue::Number(u64::from(status)),
+        (_, None) => LogValue::Text(status.to_string()),
+        (GrpcStatusForm::Camel, Some((camel, _))) => text(camel),
+        (GrpcStatusForm::Snake, Some((_, snake))) => text(snake),
     }
 }
 
@@ -191,6 +223,23 @@ mod tests {
         let mut line = Vec::new();
         LogValue::Untrusted(b"a\r\n\"\xff").write_json(&mut line, None);
         assert_eq!(String::from_utf8(line).unwrap(), "\"a\\r\\n\\\"\u{fffd}\"");
+    }
+
+    #[test]
+    fn a_grpc_status_has_envoys_names() {
+        for (status, form, expected) in [
+            (0, GrpcStatusForm::Camel, "OK"),
+            (1, GrpcStatusForm::Camel, "Canceled"),
+            (1, GrpcStatusForm::Snake, "CANCELLED"),
+            (14, GrpcStatusForm::Camel, "Unavailable"),
+            (14, GrpcStatusForm::Number, "14"),
+            (16, GrpcStatusForm::Snake, "UNAUTHENTICATED"),
+            (17, GrpcStatusForm::Camel, "17"),
+        ] {
+            let mut line = Vec::new();
+            grpc_status(status, form).write_text(&mut line, None);
+            assert_eq!(line, expected.as_bytes());
+        }
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub struct RequestRecord {
     pub protocol: &'static str,
     /// Status sent to the client; 0 when none was sent.
     pub status: u16,
+    /// The outcome of a gRPC call: what the response says, else what stands for its status (gRPC's own table). `None`
+    /// for other requests, and for a call that was not answered.
+    pub grpc_status: Option<u8>,
     /// What went wrong.
     pub flags: ResponseFlags,
     /// Why the proxy answered so, Envoy's words.
@@ -101,6 +104,7 @@ impl RequestRecord {
             end: None,
             protocol,
             status: 0,
+            grpc_status: None,
             flags: ResponseFlags::NONE,
             details: Cow::Borrowed(""),
             transport_failure: Cow::Borrowed(""),
