@@ -48,6 +48,7 @@ pub const ACTING: [(&str, &[&str]); 15] = [
             "http_filters",
             "access_log",
             "request_headers_timeout",
+            "request_timeout",
             "stream_idle_timeout",
             "max_request_headers_kb",
             "codec_type (AUTO, HTTP1, HTTP2)",

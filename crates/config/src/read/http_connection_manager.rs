@@ -96,7 +96,8 @@ fn check_fields(cx: &mut Context, message: &pb::HttpConnectionManager) -> Result
         elsewhere {
             codec_type, stat_prefix, http_filters, common_http_protocol_options,
             http_protocol_options, http2_protocol_options, server_name, server_header_transformation,
-            max_request_headers_kb, stream_idle_timeout, request_headers_timeout, access_log,
+            max_request_headers_kb, stream_idle_timeout, request_headers_timeout,
+            request_timeout, access_log,
             use_remote_address, xff_num_trusted_hops, skip_xff_append, via, generate_request_id,
             preserve_external_request_id, always_set_request_id_in_response, forward_client_cert_details,
             set_current_client_cert_details, upgrade_configs, normalize_path, merge_slashes,
@@ -124,7 +125,6 @@ fn check_fields(cx: &mut Context, message: &pb::HttpConnectionManager) -> Result
         }
         report "addresses are written as they are" { represent_ipv4_remote_address_as_ipv4_mapped_ipv6 }
         report "a response is never cut by it" { http1_safe_max_connection_duration }
-        report "the body of a request is limited by stream_idle_timeout only" { request_timeout }
         report "the stream idle timeout stands" { stream_flush_timeout }
         report "the proxy's own drain time stands" { drain_timeout, drain_timeout_jitter }
         report "each hop answers expect: 100-continue itself" { proxy_100_continue }

@@ -17,6 +17,8 @@ use crate::telemetry::ResponseFlags;
 pub enum Passed {
     /// The route's timeout: from the end of the request to the end of the response.
     Route,
+    /// The request has not come in whole, nor its response begun, for the connection manager's `request_timeout`.
+    Request,
     /// Nothing moved for the stream's idle timeout.
     Idle,
     /// The stream's longest duration.
@@ -30,6 +32,8 @@ pub enum Passed {
 pub struct Limits {
     /// The route's timeout.
     pub route: Option<Duration>,
+    /// From the request's head to its end, or the response's begin if that is first.
+    pub request: Option<Duration>,
     /// Without progress.
     pub idle: Option<Duration>,
     /// From the request's head on.
@@ -56,6 +60,7 @@ impl Deadlines {
     /// The response has begun: from now on a try's own idle limit counts too.
     pub fn begin_response(&mut self, per_try_idle: Option<Duration>) {
         self.per_try_idle = per_try_idle;
+        self.limits.request = None;
         if per_try_idle.is_some() {
             self.progress.watched.set(true);
         }
@@ -92,11 +97,13 @@ impl Deadlines {
     fn next(&self) -> Option<(Instant, Passed)> {
         let route =
             self.limits.route.zip(self.progress.end.get()).map(|(limit, end)| (end + limit, Passed::Route));
+        let request = self.limits.request.filter(|_| self.progress.end.get().is_none());
+        let request = request.map(|limit| (self.begun + limit, Passed::Request));
         let moved = self.progress.moved.get().unwrap_or(self.begun);
         let idle = self.limits.idle.map(|limit| (moved + limit, Passed::Idle));
         let duration = self.limits.duration.map(|limit| (self.begun + limit, Passed::Duration));
         let per_try = self.per_try_idle.map(|limit| (moved + limit, Passed::PerTryIdle));
-        [route, idle, duration, per_try].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [route, request, idle, duration, per_try].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }
 
@@ -107,6 +114,7 @@ impl Passed {
         let status = if request_ended { 504 } else { 408 };
         match self {
             Passed::Route | Passed::PerTryIdle => LocalReply::timeout(),
+            Passed::Request => LocalReply::new(408, "request timeout", self.details()),
             Passed::Idle => LocalReply::new(status, "stream timeout", self.details()).flag(self.flags()),
             Passed::Duration => {
                 LocalReply::new(status, "downstream duration timeout", self.details()).flag(self.flags())
@@ -118,6 +126,7 @@ impl Passed {
     pub fn details(self) -> &'static str {
         match self {
             Passed::Route => "response_timeout",
+            Passed::Request => "request_overall_timeout",
             Passed::Idle => "stream_idle_timeout",
             Passed::Duration => "max_duration_timeout",
             Passed::PerTryIdle => "upstream_per_try_idle_timeout",
@@ -128,6 +137,7 @@ impl Passed {
     pub fn flags(self) -> ResponseFlags {
         match self {
             Passed::Route | Passed::PerTryIdle => ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+            Passed::Request => ResponseFlags::NONE,
             Passed::Idle => ResponseFlags::STREAM_IDLE_TIMEOUT,
             Passed::Duration => ResponseFlags::DURATION_TIMEOUT,
         }
@@ -148,7 +158,7 @@ mod tests {
     async fn the_first_limit_passes_and_the_routes_waits_for_the_request() {
         let progress = Rc::new(Progress::default());
         let begun = Instant::now();
-        let limits = Limits { route: Some(MS), idle: None, duration: Some(20 * MS) };
+        let limits = Limits { route: Some(MS), duration: Some(20 * MS), ..Limits::default() };
         let mut deadlines = Deadlines::new(limits, begun, &progress);
         assert_eq!(passed(&mut deadlines).await, Passed::Duration, "the request has not ended");
         progress.end.set(Some(begun));
@@ -167,6 +177,20 @@ mod tests {
         let moved = progress.moved.get().unwrap();
         assert_eq!(passed(&mut deadlines).await, Passed::Idle);
         assert!(moved.elapsed() >= 40 * MS);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_not_end_is_told_so_unless_its_response_has_begun() {
+        let progress = Rc::new(Progress::default());
+        let limits = Limits { request: Some(MS), duration: Some(20 * MS), ..Limits::default() };
+        let mut deadlines = Deadlines::new(limits, Instant::now(), &progress);
+        assert_eq!(passed(&mut deadlines).await, Passed::Request);
+        assert_eq!(Passed::Request.reply(false).status, 408);
+        deadlines.begin_response(None);
+        assert_eq!(passed(&mut deadlines).await, Passed::Duration);
+        let mut deadlines = Deadlines::new(limits, Instant::now(), &progress);
+        progress.end.set(Some(Instant::now()));
+        assert_eq!(passed(&mut deadlines).await, Passed::Duration, "the request has ended");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use base::{Blame, Reason};
 use bytes::Bytes;
 
+use super::deadlines::Passed;
 use crate::http::{Body, BodyLength, Headers, Refusal, ResponseHead, Version};
 use crate::route::canonical::NotCanonical;
 use crate::telemetry::ResponseFlags;
@@ -57,6 +58,9 @@ impl LocalReply {
 
     /// To a head that was refused; the codec closes the connection.
     pub fn of_refusal(refusal: Refusal, version: Version) -> Self {
+        if refusal == Refusal::Tunnel {
+            return Self::no_route();
+        }
         let reply = Self::new(refusal.status(), refusal.to_string(), refusal.details(version));
         if refusal.breaks_protocol() { reply.flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) } else { reply }
     }
@@ -151,6 +155,10 @@ impl LocalReply {
                 ..Self::new(400, "Bad Request", "http1.codec_error")
                     .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
             },
+            // The codec's clock ran out a moment before the stream's own.
+            CallFailure::Send { blame: Blame::Downstream, reason: Reason::Timeout, .. } => {
+                Passed::Idle.reply(false)
+            }
             CallFailure::Send { reason, .. } => {
                 Self::new(400, "", "downstream_request_body_error").flag(ResponseFlags::of(*reason))
             }

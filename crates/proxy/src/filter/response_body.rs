@@ -102,6 +102,11 @@ impl BodyStream for RecordedBody {
                 }
                 self.finish();
             }
+            Poll::Ready(Some(Err(error)))
+                if (error.blame, error.reason) == (Blame::Downstream, Reason::Timeout) =>
+            {
+                self.fail(Passed::Idle.flags(), Passed::Idle.details());
+            }
             Poll::Ready(Some(Err(error))) => {
                 self.fail(ResponseFlags::of(error.reason), details(error.reason))
             }

@@ -31,6 +31,7 @@ impl Timeouts {
         let per_try = per_try.filter(|limit| route.is_none_or(|route| *limit < route));
         let limits = Limits {
             route,
+            request: config.request_timeout,
             idle: forward.idle_timeout.unwrap_or(config.stream_idle_timeout),
             duration: stream_duration(forward, config, headers, grpc),
         };

@@ -204,7 +204,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Shared<IO> {
         }
         if poll_stall(&mut self.read_stall, self.stall_timeout, cx).is_ready() {
             let detail = format!("the client sent nothing for {} s", self.stall_timeout.as_secs());
-            return self.break_body(Reason::DownstreamReset, detail);
+            return self.break_body(Reason::Timeout, detail);
         }
         Poll::Pending
     }

@@ -233,9 +233,6 @@ fn read_target(
     fields: &Fields,
     rules: &RequestRules,
 ) -> Result<(Scheme, Bytes, Bytes), Refusal> {
-    if *method == Method::CONNECT {
-        return Err(Refusal::Unsupported { what: "CONNECT", details: "connect_not_supported" });
-    }
     if !target.is_ascii() || target.contains('#') {
         return Err(Refusal::NO_PATH);
     }
@@ -248,6 +245,12 @@ fn read_target(
         None if version == Version::Http10 => rules.default_host_for_http_10.clone(),
         None => return Err(Refusal::NO_HOST),
     };
+    if *method == Method::CONNECT {
+        // No byte after the head is read: to the client it belongs to the tunnel.
+        let what = "the target of CONNECT is not HOST:PORT";
+        let legal = authority::is_valid(target.as_bytes());
+        return Err(if legal { Refusal::Tunnel } else { Refusal::Invalid { what, details: INVALID_URL } });
+    }
     if target.starts_with('/') {
         return Ok((rules.scheme, host.ok_or(Refusal::NO_HOST)?, bytes.slice_ref(target.as_bytes())));
     }

@@ -193,3 +193,13 @@ fn refusals_have_envoys_words() {
         assert_eq!(read(text).unwrap_err().details(Version::Http11), details, "{text:?}");
     }
 }
+
+#[test]
+fn connect_has_a_host_for_its_target_and_no_route() {
+    let refused = |line: &str| read(&format!("CONNECT {line} HTTP/1.1\r\nHost: h\r\n\r\n")).unwrap_err();
+    assert_eq!(refused("a:443"), Refusal::Tunnel);
+    assert_eq!((refused("a:443").status(), refused("[::1]:443").status()), (404, 404));
+    for target in ["/", "/a:443", "http://a:443/", "user@a:443", "a:99999", "a#b"] {
+        assert_eq!(refused(target).status(), 400, "{target}");
+    }
+}

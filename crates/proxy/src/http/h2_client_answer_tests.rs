@@ -127,3 +127,32 @@ async fn a_head_just_within_the_limits_passes_and_ends() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn pseudo_fields_of_requests_and_in_trailers_reach_nobody() {
+    local(async {
+        let block = [STATUS_200, &literal(b":path", b"/other"), &literal(b"x-kept", b"1")].concat();
+        let trailers = [literal(b":path", b"/other"), literal(b"x-sum", b"1")].concat();
+        let frames = [(HEADERS, 4, &block[..]), (DATA, 0, b"ok"), (HEADERS, 5, &trailers)];
+        let (client, mut raw, _keep) = Raw::connect(OPTIONS, &[]).await;
+        let head = get();
+        let serve = async {
+            let (_, stream) = raw.next(HEADERS).await;
+            for (kind, flags, payload) in frames {
+                raw.write(kind, flags, stream, payload).await;
+            }
+        };
+        let (answer, ()) = tokio::join!(send(&client, &head, Body::empty()), serve);
+        let (response, mut body) = answer.unwrap();
+        let names = |headers: &Headers| headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&response.headers), ["x-kept"]);
+        let mut seen = Vec::new();
+        while let Some(frame) = body.frame().await {
+            if let Frame::Trailers(trailers) = frame.unwrap() {
+                seen = names(&trailers);
+            }
+        }
+        assert_eq!(seen, ["x-sum"]);
+    })
+    .await;
+}

@@ -144,7 +144,7 @@ impl BodyStream for RequestBody {
         self.stall.poll(cx).map(|()| {
             let seconds = self.rules.stall_timeout.unwrap_or_default().as_secs();
             let detail = format!("request body: the client sent nothing for {seconds} s");
-            Some(Err(BodyError::new(Blame::Downstream, Reason::DownstreamReset, detail)))
+            Some(Err(BodyError::new(Blame::Downstream, Reason::Timeout, detail)))
         })
     }
 }

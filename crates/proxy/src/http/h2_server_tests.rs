@@ -527,3 +527,43 @@ async fn what_could_become_two_requests_becomes_none() {
         assert!(seen.iter().any(|(kind, _)| matches!(kind, 1 | 3 | 7)), "{name:?}: {seen:?}");
     }
 }
+
+#[tokio::test]
+async fn a_client_that_stops_in_the_middle_of_a_body_ran_out_of_time() {
+    let recorder = Recorder::default();
+    let options = ServerOptions { stall_timeout: Duration::from_millis(20), ..options() };
+    let _closed = with_client(options, &recorder, async |send, _drain| {
+        let mut send = send.ready().await.unwrap();
+        let (answer, mut body) = send.send_request(request("POST", "/upload"), false).unwrap();
+        body.send_data(Bytes::from_static(b"half"), false).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 400);
+    })
+    .await;
+    assert_eq!(
+        *recorder.seen.borrow(),
+        [format!("/upload broken {:?} {}", base::Blame::Downstream, base::Reason::Timeout)]
+    );
+}
+
+#[tokio::test]
+async fn a_fragment_is_gone_before_anybody_reads_the_path() {
+    let recorder = Recorder::default();
+    let wire = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
+        // GET, http, `:path: /a#/b`, `:authority: up`, and the end of head and stream.
+        b"\0\0\x0d\x01\x05\0\0\0\x01\x82\x86\x04\x05/a#/b\x41\x02up".to_vec(),
+    ]
+    .concat();
+    let (mut near, far) = duplex(64 * 1024);
+    let (_drain, watch) = Drain::new();
+    let options = options();
+    let talking = async {
+        near.write_all(&wire).await.unwrap();
+        while recorder.seen.borrow().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(near);
+    };
+    let (_, ()) = tokio::join!(serve(far, &recorder, &options, &watch), talking);
+    assert_eq!(*recorder.seen.borrow(), ["GET /a 0 0"]);
+}

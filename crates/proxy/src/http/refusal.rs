@@ -42,6 +42,9 @@ pub enum Refusal {
         /// `%RESPONSE_CODE_DETAILS%`.
         details: &'static str,
     },
+    /// A CONNECT: only a route with a `connect_matcher` takes one, and none of them is accepted in configuration.
+    #[error("CONNECT: no route takes it")]
+    Tunnel,
     /// HTTP/1.0 or older where only HTTP/1.1 is spoken (`accept_http_10`).
     #[error("Upgrade Required")]
     OldVersion,
@@ -71,6 +74,7 @@ impl Refusal {
             Refusal::HeadTooLarge { .. } | Refusal::TooManyHeaders { .. } => 431,
             Refusal::Malformed(_) | Refusal::Invalid { .. } => 400,
             Refusal::Unsupported { .. } => 501,
+            Refusal::Tunnel => 404,
             Refusal::OldVersion => 426,
             Refusal::HeadTimeout { .. } => 408,
         }
@@ -83,6 +87,7 @@ impl Refusal {
             Refusal::Malformed(_)
             | Refusal::Invalid { .. }
             | Refusal::Unsupported { .. }
+            | Refusal::Tunnel
             | Refusal::OldVersion => Reason::BadRequest,
             Refusal::HeadTimeout { .. } => Reason::Timeout,
         }
@@ -97,6 +102,7 @@ impl Refusal {
             Refusal::TooManyHeaders { .. } => "http1.too_many_headers",
             Refusal::Malformed(_) => "http1.codec_error",
             Refusal::Invalid { details, .. } | Refusal::Unsupported { details, .. } => details,
+            Refusal::Tunnel => "route_not_found",
             Refusal::OldVersion => "low_version",
             Refusal::HeadTimeout { .. } => "request_header_timeout",
         }
@@ -104,6 +110,8 @@ impl Refusal {
 
     /// Whether Envoy counts it as a protocol error (`DPE`): not a head that is late, or whole and of no use.
     pub fn breaks_protocol(self) -> bool {
-        !matches!(self, Refusal::HeadTimeout { .. }) && self != Refusal::NO_HOST && self != Refusal::NO_PATH
+        !matches!(self, Refusal::HeadTimeout { .. } | Refusal::Tunnel)
+            && self != Refusal::NO_HOST
+            && self != Refusal::NO_PATH
     }
 }
