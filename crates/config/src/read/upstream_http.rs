@@ -180,7 +180,7 @@ mod tests {
                 ..Default::default()
             };
             let read = Context::read(|cx| {
-                build(cx, &Some(common.clone()), None, Http2ClientOptions::default(), HttpProtocol::Http2)
+                build(cx, &Some(common), None, Http2ClientOptions::default(), HttpProtocol::Http2)
             });
             let read = read.unwrap().value;
             assert_eq!(read.max_response_headers_bytes, http1 * 1024);
