@@ -252,6 +252,23 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_stalls_is_told_so_and_a_connect_finds_no_route() {
+        let of = |blame| {
+            let (reason, detail) = (Reason::Timeout, String::new());
+            let failure = CallFailure::Send { blame, reason, detail, unprocessed: false };
+            let reply = LocalReply::of_failure(&failure, false);
+            (reply.status, reply.flags.to_string())
+        };
+        assert_eq!(of(Blame::Downstream), (408, "SI".to_owned()));
+        assert_eq!(of(Blame::Upstream).0, 503);
+        let reply = LocalReply::of_refusal(Refusal::Tunnel, Version::Http11);
+        assert_eq!(
+            (reply.status, &*reply.details, reply.flags.to_string().as_str()),
+            (404, "route_not_found", "NR")
+        );
+    }
+
+    #[test]
     fn an_answer_to_head_has_the_length_but_no_body() {
         let (head, body) = LocalReply::new(403, "no", "x").into_response(true);
         assert!(body.is_end());

@@ -185,6 +185,16 @@ mod tests {
     }
 
     #[test]
+    fn the_connection_manager_limits_the_request() {
+        let forward = forward(ClusterSpecifier::Cluster("a".into()));
+        for limit in [None, Some(2 * S)] {
+            let config = HttpConnectionManager { request_timeout: limit, ..manager() };
+            let timeouts = Timeouts::of(&forward, None, &config, &mut Headers::new(), false);
+            assert_eq!(timeouts.limits.request, limit);
+        }
+    }
+
+    #[test]
     fn deadlines_that_are_none_are_not_read() {
         for bad in ["", "S", "123456789S", "1", "1s", "-1S", "1.5S", " 1S"] {
             assert_eq!(grpc_timeout(bad.as_bytes()), None, "{bad:?}");
