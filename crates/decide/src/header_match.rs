@@ -166,6 +166,23 @@ mod tests {
         assert!(header_matches(&inverted(exact("a", "d")), &twice));
     }
 
+    #[test]
+    fn authorization_sees_no_value_in_a_missing_header() {
+        let empty = exact("a", "");
+        let as_empty = HeaderMatcher { treat_missing_as_empty: true, ..empty.clone() };
+        for bound in [Bound::Upper, Bound::Lower] {
+            for matcher in [empty.clone(), exact("a", "b")] {
+                assert!(!header_matches_bound(&matcher, &request(), bound), "{matcher:?}");
+                assert!(!header_matches_bound(&inverted(matcher), &request(), bound));
+            }
+            assert!(header_matches_bound(&as_empty, &request(), bound));
+            assert!(!header_matches_bound(&inverted(as_empty.clone()), &request(), bound));
+            let other = HeaderMatcher { treat_missing_as_empty: true, ..exact("a", "b") };
+            assert!(!header_matches_bound(&other, &request(), bound));
+            assert!(header_matches_bound(&inverted(other), &request(), bound));
+        }
+    }
+
     /// CVE-2026-26308, CVE-2021-32777, CVE-2024-10006: repeated and comma-joined headers.
     #[test]
     fn authorization_checks_every_value() {

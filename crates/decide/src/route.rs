@@ -98,7 +98,10 @@ pub fn pick_cluster(forward: &Forward, request: &impl RequestView, random: u64) 
 mod tests {
     use super::*;
     use crate::testing::Request;
-    use config::model::{HeaderMatch, HeaderMatcher, QueryMatcher, Regex, StringMatcher};
+    use config::model::{
+        DirectResponse, DomainIndex, HeaderMatch, HeaderMatcher, HeaderOperations, QueryMatcher, Regex,
+        RouteAction, StringMatcher, VirtualHost,
+    };
 
     fn matcher(path: PathMatch) -> RouteMatch {
         RouteMatch {
@@ -157,6 +160,53 @@ mod tests {
         assert!(takes(&Request::get("a", "/?v").with("X-Canary-User", "true")));
         assert!(!takes(&Request::get("a", "/").with("X-Canary-User", "true")));
         assert!(!takes(&Request::get("a", "/?v").with("X-Canary-User", "false")));
+    }
+
+    #[test]
+    fn path_parameters_are_ignored_only_where_configured() {
+        let operations = HeaderOperations::default;
+        let route = Route {
+            name: "".into(),
+            origin: None,
+            matcher: matcher(PathMatch::Exact("/cart".into())),
+            action: RouteAction::DirectResponse(DirectResponse { status: 200, body: [].into() }),
+            request_headers: operations(),
+            response_headers: operations(),
+        };
+        let host = VirtualHost {
+            name: "all".into(),
+            domains: vec!["*".into()],
+            routes: vec![Arc::new(route)],
+            request_headers: operations(),
+            response_headers: operations(),
+            retry: None,
+            request_body_buffer_limit: None,
+            include_request_attempt_count: false,
+            include_attempt_count_in_response: false,
+        };
+        let mut domains = DomainIndex::default();
+        domains.insert("*", 0).unwrap();
+        let mut routes = RouteConfiguration {
+            name: "80".into(),
+            virtual_hosts: vec![host],
+            domains,
+            request_headers: operations(),
+            response_headers: operations(),
+            most_specific_header_mutations_wins: false,
+            ignore_port_in_host_matching: false,
+            ignore_path_parameters: true,
+            internal_only_headers: vec![],
+        };
+        let picks = |routes: &RouteConfiguration, target| {
+            pick_route(routes, &Request::get("a", target), 0).map(|chosen| chosen.position)
+        };
+        for target in ["/cart", "/cart;v=1", "/cart;v=1;w", "/cart;v=1?x;y"] {
+            assert_eq!(picks(&routes, target), Some(0), "{target}");
+        }
+        assert_eq!(picks(&routes, "/other;/cart"), None);
+        routes.ignore_path_parameters = false;
+        assert_eq!(picks(&routes, "/cart"), Some(0));
+        assert_eq!(picks(&routes, "/cart;v=1"), None);
     }
 
     #[test]

@@ -244,3 +244,17 @@ fn addresses_ports_and_server_names() {
         Principal::Any
     ));
 }
+
+#[test]
+fn one_of_several_permissions_is_enough() {
+    let either = Permission::Or(vec![path("/a"), path("/b")]);
+    for (action, listed, other) in [(RbacAction::Allow, true, false), (RbacAction::Deny, false, true)] {
+        let rules = rules(action, either.clone(), Principal::Any);
+        for (target, allowed) in [("/a", listed), ("/b", listed), ("/c", other)] {
+            let verdict = request_verdict(&rules, &Peer::default(), &get(target));
+            assert_eq!(verdict.allowed, allowed, "{action:?} {target}");
+        }
+    }
+    let none = rules(RbacAction::Allow, Permission::Or(vec![]), Principal::Any);
+    assert!(!request_verdict(&none, &Peer::default(), &get("/a")).allowed);
+}

@@ -12,6 +12,9 @@ use super::local_reply::LocalReply;
 use super::request_body::Progress;
 use crate::telemetry::ResponseFlags;
 
+/// The status of a gRPC call that came to no end in its time.
+const DEADLINE_EXCEEDED: u8 = 4;
+
 /// Which time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passed {
@@ -46,6 +49,8 @@ pub struct Deadlines {
     limits: Limits,
     per_try_idle: Option<Duration>,
     begun: Instant,
+    /// The request is an offer of another protocol: what the client sends behind it is no part of the request.
+    offer: bool,
     progress: Rc<Progress>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -54,11 +59,19 @@ impl Deadlines {
     /// For a request that began then.
     pub fn new(limits: Limits, begun: Instant, progress: &Rc<Progress>) -> Self {
         progress.watched.set(limits.idle.is_some());
-        Self { limits, per_try_idle: None, begun, progress: progress.clone(), sleep: None }
+        Self { limits, per_try_idle: None, begun, offer: false, progress: progress.clone(), sleep: None }
     }
 
-    /// The response has begun: from now on a try's own idle limit counts too.
-    pub fn begin_response(&mut self, per_try_idle: Option<Duration>) {
+    /// For an offer of another protocol the route's timeout counts from its head on, until it is accepted.
+    pub fn of_offer(self, offer: bool) -> Self {
+        Self { offer, ..self }
+    }
+
+    /// The response with that status has begun: from now on a try's own idle limit counts too.
+    pub fn begin_response(&mut self, status: u16, per_try_idle: Option<Duration>) {
+        if self.offer && matches!(status, 101 | 200..=299) {
+            self.limits.route = None;
+        }
         self.per_try_idle = per_try_idle;
         self.limits.request = None;
         if per_try_idle.is_some() {
@@ -95,9 +108,9 @@ impl Deadlines {
 
     /// The first time that will be over.
     fn next(&self) -> Option<(Instant, Passed)> {
-        let route =
-            self.limits.route.zip(self.progress.end.get()).map(|(limit, end)| (end + limit, Passed::Route));
-        let request = self.limits.request.filter(|_| self.progress.end.get().is_none());
+        let end = if self.offer { Some(self.begun) } else { self.progress.end.get() };
+        let route = self.limits.route.zip(end).map(|(limit, end)| (end + limit, Passed::Route));
+        let request = self.limits.request.filter(|_| end.is_none());
         let request = request.map(|limit| (self.begun + limit, Passed::Request));
         let moved = self.progress.moved.get().unwrap_or(self.begun);
         let idle = self.limits.idle.map(|limit| (moved + limit, Passed::Idle));
@@ -116,9 +129,11 @@ impl Passed {
             Passed::Route | Passed::PerTryIdle => LocalReply::timeout(),
             Passed::Request => LocalReply::new(408, "request timeout", self.details()),
             Passed::Idle => LocalReply::new(status, "stream timeout", self.details()).flag(self.flags()),
-            Passed::Duration => {
-                LocalReply::new(status, "downstream duration timeout", self.details()).flag(self.flags())
-            }
+            Passed::Duration => LocalReply {
+                // A call's deadline becomes such a limit.
+                grpc_status: Some(DEADLINE_EXCEEDED),
+                ..LocalReply::new(status, "downstream duration timeout", self.details()).flag(self.flags())
+            },
         }
     }
 
@@ -163,6 +178,19 @@ mod tests {
         assert_eq!(passed(&mut deadlines).await, Passed::Duration, "the request has not ended");
         progress.end.set(Some(begun));
         assert_eq!(passed(&mut deadlines).await, Passed::Route);
+    }
+
+    #[tokio::test]
+    async fn the_routes_limit_holds_for_an_offer_until_it_is_accepted() {
+        let limits = Limits { route: Some(MS), duration: Some(20 * MS), ..Limits::default() };
+        let offered = || Deadlines::new(limits, Instant::now(), &Rc::default()).of_offer(true);
+        assert_eq!(passed(&mut offered()).await, Passed::Route);
+        for (status, next) in [(101, Passed::Duration), (200, Passed::Duration), (403, Passed::Route)] {
+            let mut deadlines = offered();
+            deadlines.begin_response(status, None);
+            deadlines.progress.end.set(Some(Instant::now()));
+            assert_eq!(passed(&mut deadlines).await, next, "{status}");
+        }
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ pub fn is_grpc(request: &RequestHead) -> bool {
 /// The same answer for a gRPC client, as Envoy gives it: its text becomes `grpc-message`.
 pub fn convert(reply: LocalReply) -> LocalReply {
     let mut reply = reply;
-    let status = grpc_status(reply.status);
+    let status = reply.grpc_status.unwrap_or_else(|| grpc_status(reply.status));
     reply.headers.set("content-type", "application/grpc");
     reply.headers.set("grpc-status", status.to_string());
     let text = std::mem::take(&mut reply.body);
@@ -54,6 +54,7 @@ fn percent_encode(text: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::deadlines::Passed;
     use crate::filter::testing::get;
 
     #[test]
@@ -83,5 +84,8 @@ mod tests {
             assert_eq!(grpc_status(status), grpc);
         }
         assert!(!convert(LocalReply::no_route()).headers.contains("grpc-message"));
+        let late = convert(Passed::Duration.reply(true));
+        assert_eq!(late.headers.get_str("grpc-status"), Some("4"), "its deadline passed");
+        assert_eq!(convert(Passed::Route.reply(true)).headers.get_str("grpc-status"), Some("14"));
     }
 }

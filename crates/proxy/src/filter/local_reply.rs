@@ -27,6 +27,8 @@ pub struct LocalReply {
     pub transport_failure: Cow<'static, str>,
     /// Fields of the answer, without `content-length`.
     pub headers: Headers,
+    /// `grpc-status` for a gRPC client; `None`: the one that stands for the HTTP status.
+    pub grpc_status: Option<u8>,
     /// The connection ends after the answer.
     pub close: bool,
     /// What a proxy of the mesh that gets the answer should know.
@@ -51,6 +53,7 @@ impl LocalReply {
             flags: ResponseFlags::NONE,
             transport_failure: Cow::Borrowed(""),
             headers,
+            grpc_status: None,
             close: false,
             marks: Marks::default(),
         }

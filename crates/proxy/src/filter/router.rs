@@ -125,7 +125,8 @@ impl Router {
                 .unwrap_or(RETRY_BUFFER),
             grpc,
         };
-        let mut deadlines = Deadlines::new(timeouts.limits, exchange.record.begun, &exchange.progress);
+        let mut deadlines = Deadlines::new(timeouts.limits, exchange.record.begun, &exchange.progress)
+            .of_offer(head.upgrade.is_some());
         let counts_attempts = host.is_some_and(|host| host.include_request_attempt_count);
         let awaited = RefCell::new(None);
         let mut sent_at = Instant::now();
@@ -167,7 +168,8 @@ impl Router {
             }
             Ok(Err(failed)) => Err(Box::new(failed_reply(&failed, exchange))),
             Ok(Ok(answer)) => {
-                deadlines.begin_response(policy.and_then(|policy| policy.per_try_idle_timeout));
+                let idle = policy.and_then(|policy| policy.per_try_idle_timeout);
+                deadlines.begin_response(answer.head.status, idle);
                 let (head, body) = self.respond(head, answer, picked, chosen.weighted, sent_at, exchange);
                 Ok(Response { head, body, deadlines })
             }
@@ -276,7 +278,8 @@ impl Router {
             exchange.called = pool.peer.get(said, exchange.worker.metrics.registry());
         }
         change_response(&mut head.headers, request, picked, weighted, exchange);
-        if !self.options.suppress_envoy_headers {
+        // As Envoy: nobody can tell how long an upstream took that answers before the request has come whole.
+        if !self.options.suppress_envoy_headers && exchange.progress.end.get().is_some() {
             let milliseconds = now.saturating_duration_since(sent_at).as_millis();
             head.headers.set("x-envoy-upstream-service-time", milliseconds.to_string());
         }

@@ -130,7 +130,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BodyStream for ResponseBody<IO> {
                     return self.fail(Reason::UpstreamProtocol, detail);
                 }
                 Poll::Ready(Err(error)) => {
-                    return self.fail(Reason::UpstreamProtocol, format!("response body: {error}"));
+                    return self.fail(Reason::UpstreamReset, format!("response body: {error}"));
                 }
             }
         }
