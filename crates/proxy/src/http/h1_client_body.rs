@@ -130,7 +130,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BodyStream for ResponseBody<IO> {
                     return self.fail(Reason::UpstreamProtocol, detail);
                 }
                 Poll::Ready(Err(error)) => {
-                    return self.fail(Reason::UpstreamReset, format!("response body: {error}"));
+                    // As Envoy says it: a message that lacks its end breaks the protocol, another protocol is cut off.
+                    let cut = self.decoder.may_close();
+                    let reason = if cut { Reason::UpstreamReset } else { Reason::UpstreamProtocol };
+                    return self.fail(reason, format!("response body: {error}"));
                 }
             }
         }
