@@ -214,7 +214,7 @@ mod tests {
         let mut deadlines = Deadlines::new(limits, Instant::now(), &progress);
         assert_eq!(passed(&mut deadlines).await, Passed::Request);
         assert_eq!(Passed::Request.reply(false).status, 408);
-        deadlines.begin_response(None);
+        deadlines.begin_response(200, None);
         assert_eq!(passed(&mut deadlines).await, Passed::Duration);
         let mut deadlines = Deadlines::new(limits, Instant::now(), &progress);
         progress.end.set(Some(Instant::now()));
