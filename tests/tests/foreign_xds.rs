@@ -8,7 +8,6 @@ mod server;
 #[path = "foreign/world.rs"]
 mod world;
 
-use std::net::TcpStream;
 use std::time::Instant;
 
 use mesh::{Mesh, Traffic};
@@ -63,7 +62,7 @@ fn what_the_server_removes_is_gone_and_comes_back() {
         mesh.until_clusters(|clusters| clusters.contains("extra::"));
         let traffic = Traffic::start(mesh.front);
         mesh.set(|world| world.second = false);
-        until("the removed listener is closed", || TcpStream::connect(mesh.second).is_err().then_some(()));
+        mesh.until_second_is_closed();
         mesh.until_clusters(|clusters| !clusters.contains("extra::"));
         let (answered, failures) = traffic.stop();
         assert!(failures.is_empty(), "{}: {failures:?} beside {answered} answers", mesh.dialect);
@@ -158,7 +157,7 @@ fn a_lost_server_stops_nothing_and_its_return_brings_only_changes() {
         mesh.world.second = false;
         mesh.restart_server();
         mesh.until_all("B");
-        until("the removed listener is closed", || TcpStream::connect(mesh.second).is_err().then_some(()));
+        mesh.until_second_is_closed();
         if mesh.dialect == Dialect::Delta {
             assert_eq!(mesh.server.sent(), ["front"], "only the route has changed");
         }

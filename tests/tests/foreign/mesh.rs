@@ -99,6 +99,17 @@ impl Mesh {
         });
     }
 
+    /// Waits until the second listener is gone: it is not named any more, and no backend answers there. Its port may be
+    /// another process's by then.
+    pub fn until_second_is_closed(&self) {
+        until("the removed listener is closed", || {
+            let named = get(self.admin, "/listeners")?.contains(&self.second.to_string());
+            let answered =
+                get(self.second, "/").is_some_and(|answer| answer.ends_with('A') || answer.ends_with('B'));
+            (!named && !answered).then_some(())
+        });
+    }
+
     /// Waits until the proxy has asked the running server for all four types, and is done with the answers.
     pub fn until_told_everything(&self) {
         until(&format!("{}: the proxy asks again for everything", self.dialect), || {
