@@ -58,7 +58,8 @@ enum Form {
     Json,
 }
 
-/// Prints what happens with a request. Exits with 1 where it fails.
+/// Prints what happens with a request. Exits with 1 where it fails, or where a file has an error: the answer is then that
+/// of the mesh without what is wrong.
 ///
 /// # Errors
 /// The directory cannot be read, or has no such workload or Service.
@@ -66,13 +67,13 @@ pub fn run(arguments: &ExplainArguments) -> Result<ExitCode, Error> {
     let read = directory::read(&arguments.directory, &arguments.default_namespace)?;
     let mut errors = read.problems;
     errors.retain(|problem| problem.level == api::Level::Error);
-    directory::print_problems(&errors);
+    let failed = directory::print_problems(&errors);
     let explanation = explain(&read.world, arguments)?;
     match arguments.output {
         Form::Text => output::print(&table::render(&explanation))?,
         Form::Json => output::print(&format!("{}\n", serde_json::to_string_pretty(&explanation)?))?,
     }
-    Ok(if explanation.outcome.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if explanation.outcome.ok && !failed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn explain(world: &World, arguments: &ExplainArguments) -> Result<Explanation, Error> {

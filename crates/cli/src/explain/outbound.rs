@@ -170,7 +170,9 @@ fn limits(cluster: &Cluster) -> Vec<String> {
             ("5xx", outlier.consecutive_5xx),
             ("local failures", outlier.consecutive_local_origin_failure),
         ] {
-            if rule.enforcing > 0 && rule.threshold > 0 {
+            // Without the split, failures of our side count among the others.
+            let counts = outlier.split_local_origin || what != "local failures";
+            if counts && rule.enforcing > 0 && rule.threshold > 0 {
                 all.push(format!(
                     "ejected after {} {what} in a row, for {} × the number of ejections, at most {} % of endpoints",
                     rule.threshold,

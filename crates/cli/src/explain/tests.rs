@@ -66,6 +66,10 @@ fn a_request_by_weight_with_every_source() {
     let limits = found.destinations[0].limits.join("; ");
     assert!(limits.contains("100 connections") && limits.contains("100 pending requests"), "{limits}");
     assert!(limits.contains("ejected after 5 gateway errors in a row, for 30 s"), "{limits}");
+    assert!(
+        !limits.contains("local failures"),
+        "they are counted apart only where the rule splits them: {limits}"
+    );
     assert_eq!(found.destinations[0].rules.len(), 2, "both DestinationRules: {found:?}");
 }
 
