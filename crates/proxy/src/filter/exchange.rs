@@ -177,6 +177,7 @@ impl Drop for Exchange {
         }
         self.record.request_body_bytes = self.progress.bytes.get();
         self.record.request_end = self.progress.end.get();
+        self.record.timeline = self.progress.attempts.take();
         if let Protocol::Grpc(said) = self.protocol
             && self.record.status != 0
         {

@@ -218,6 +218,7 @@ mod tests {
                 reason: Reason::ConnectFailed,
                 detail: "Connection refused".into(),
                 timed_out,
+                opening: None,
             })
         };
         let reply = LocalReply::of_failure(&refused(false), false);

@@ -1,11 +1,12 @@
 //! The request's body on its way upstream: counted, and its end noticed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::http::{Body, BodyError, BodyLength, BodyStream, Frame};
+use crate::telemetry::attempts::Attempts;
 
 /// How far the request has come. Shared by the body and the exchange.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Progress {
     pub moved: Cell<Option<Instant>>,
     /// Somebody asks.
     pub watched: Cell<bool>,
+    /// Where the time of each try goes.
+    pub attempts: RefCell<Attempts>,
 }
 
 /// A body whose progress is watched.

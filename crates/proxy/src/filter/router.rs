@@ -129,10 +129,10 @@ impl Router {
             .of_offer(head.upgrade.is_some());
         let counts_attempts = host.is_some_and(|host| host.include_request_attempt_count);
         let awaited = RefCell::new(None);
-        let mut sent_at = Instant::now();
+        let (mut sent_at, progress) = (exchange.record.begun, exchange.progress.clone());
         let outcome = {
             let mut on_attempt = |head: &mut RequestHead, attempt: &Attempt<'_>| {
-                sent_at = Instant::now();
+                sent_at = attempt.now;
                 self.tell_time_left(head, &timeouts, exchange);
                 if counts_attempts {
                     head.headers.set("x-envoy-attempt-count", attempt.number.to_string());
@@ -147,6 +147,7 @@ impl Router {
                 informational,
                 rules,
                 awaited: &awaited,
+                timeline: &progress.attempts,
             };
             let mut running = pin!(call.run(head, body, &mut on_attempt));
             std::future::poll_fn(|cx| match running.as_mut().poll(cx) {
@@ -264,8 +265,7 @@ impl Router {
         sent_at: Instant,
         exchange: &mut Exchange,
     ) -> (ResponseHead, Body) {
-        let now = Instant::now();
-        let Answer { mut head, body, pool, denied, marks } = answer;
+        let Answer { mut head, body, pool, denied, marks, at: now } = answer;
         exchange.record.flags.set(denied_flags(denied));
         exchange.marks = marks;
         note_retried(exchange, fails(&head));
@@ -378,7 +378,7 @@ fn scheme_seen_by_client(head: &RequestHead) -> Scheme {
 fn note_attempt(exchange: &mut Exchange, attempt: &Attempt<'_>) {
     let record = &mut exchange.record;
     record.attempts = attempt.number;
-    record.sent = Some(Instant::now());
+    record.sent = Some(attempt.now);
     record.upstream_host = Some(attempt.host.address_text.clone());
     record.upstream_local = attempt.connection.local;
     exchange.upstream = Some(UpstreamFacts {

@@ -156,12 +156,15 @@ async fn open(
         };
         record.attempts += 1;
         record.upstream_host = Some(host.address_text.clone());
+        record.timeline.begin(&host.address_text, Instant::now());
         match connect(&host, &cluster.config, None, &forwarder.worker.shared.registry).await {
             Ok((stream, info)) => {
                 host.runtime.reach.worked();
                 report(&cluster, &host, Outcome::Reached, random);
                 state.cells.connections.increment();
                 state.cells.connections_active.add(1);
+                record.timeline.opening(Some(info.opening));
+                record.timeline.sent(info.local, Instant::now());
                 let called = Called {
                     workload: host.workload.clone(),
                     principal: info.peer_principal,
@@ -173,6 +176,8 @@ async fn open(
             }
             Err(failure) => {
                 host.runtime.reach.failed();
+                record.timeline.opening(failure.opening);
+                record.timeline.failed(failure.reason, Instant::now());
                 let outcome = if failure.timed_out { Outcome::TimedOut } else { Outcome::Failed };
                 report(&cluster, &host, outcome, random);
                 state.cells.connect_failures.increment();

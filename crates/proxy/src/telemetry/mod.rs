@@ -3,6 +3,7 @@
 //! A leaf: the request path calls it, it calls nobody. Workers count in cells of their own; the scraper merges.
 
 pub mod access_log;
+pub mod attempts;
 pub mod cells;
 pub mod families;
 pub mod flags;

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::attempts::Attempts;
 use super::flags::ResponseFlags;
 
 /// Facts of the downstream connection that logs can name. Shared by all requests of the connection.
@@ -84,6 +85,8 @@ pub struct RequestRecord {
     pub client_address: Option<SocketAddr>,
     /// Tries made upstream.
     pub attempts: u32,
+    /// Where the time of each try went.
+    pub timeline: Attempts,
     /// Values taken from the request's head.
     pub request_values: Captured,
     /// Values taken from the response's head.
@@ -120,6 +123,7 @@ impl RequestRecord {
             virtual_host: None,
             client_address: None,
             attempts: 0,
+            timeline: Attempts::default(),
             request_values: Captured::new(),
             response_values: Captured::new(),
             trailer_values: Captured::new(),

@@ -31,6 +31,7 @@ use super::worker::{ClusterWorker, UpstreamWorker};
 use crate::http::h1::client::SendError;
 use crate::http::{Body, Informational, RequestHead, ResponseHead};
 use crate::telemetry::Random;
+use crate::telemetry::attempts::Attempts;
 
 /// One try, as filters see it before the request is sent.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,8 @@ pub struct Attempt<'a> {
     pub connection: &'a ConnectionInfo,
     /// 1 for the first.
     pub number: u32,
+    /// When it is sent.
+    pub now: Instant,
 }
 
 /// Where a response came from.
@@ -57,6 +60,8 @@ pub struct Answer {
     pub denied: Option<Denied>,
     /// What the proxies behind it say of the answer.
     pub marks: Marks,
+    /// When its head had come.
+    pub at: Instant,
 }
 
 /// A call without a response.
@@ -136,6 +141,8 @@ pub struct Call<'a> {
     pub rules: RetryRules<'a>,
     /// The host whose answer is awaited, for whoever ends the call from outside.
     pub awaited: &'a RefCell<Option<Arc<Host>>>,
+    /// Where the time goes.
+    pub timeline: &'a RefCell<Attempts>,
 }
 
 /// Called before each try; may change the head.
@@ -215,6 +222,8 @@ impl Call<'_> {
             return progress.fail(CallFailure::NoHealthyUpstream, None);
         };
         progress.number += 1;
+        let now = Instant::now();
+        self.timeline.borrow_mut().begin(&host.address_text, now);
         progress.tried.push(host.runtime.id);
         let active = ActiveRequest::begin(&host.runtime);
         let pool = self.worker.pool(&host, &progress.state);
@@ -226,22 +235,31 @@ impl Call<'_> {
             priority: self.priority,
             version: head.version,
             fresh: std::mem::take(&mut progress.fresh),
+            now,
+            timeline: self.timeline,
         };
         let checkout = match pool.acquire(&wanted).await {
             Ok(checkout) => checkout,
-            Err(Unavailable::Overflow(limit)) => return progress.fail(CallFailure::Overflow(limit), None),
+            Err(Unavailable::Overflow(limit)) => {
+                self.timeline.borrow_mut().failed(Reason::Overflow, Instant::now());
+                return progress.fail(CallFailure::Overflow(limit), None);
+            }
             Err(Unavailable::Connect(failure)) => {
                 host.runtime.reach.failed();
+                self.timeline.borrow_mut().opening(failure.opening);
+                self.timeline.borrow_mut().failed(failure.reason, Instant::now());
                 self.report(&host, Outcome::Failed);
                 return self.after(progress, Tried::NotConnected, CallFailure::Connect(failure));
             }
         };
         self.report(&host, Outcome::Connected);
-        let connection = checkout.info();
-        on_attempt(
-            head,
-            &Attempt { cluster: self.cluster, host: &host, connection, number: progress.number },
-        );
+        let (connection, number, now) = (checkout.info(), progress.number, Instant::now());
+        {
+            let mut timeline = self.timeline.borrow_mut();
+            timeline.opening(Some(checkout.opening()));
+            timeline.sent(connection.local, now);
+        }
+        on_attempt(head, &Attempt { cluster: self.cluster, host: &host, connection, number, now });
         progress.state.cells.requests.increment();
         *self.awaited.borrow_mut() = Some(host.clone());
         let sent = self.send(head, &progress.body, checkout, active).await;
@@ -250,11 +268,13 @@ impl Call<'_> {
             Ok((answer, body)) => self.answered(progress, &host, pool, answer, body),
             Err(Broken::Send(error)) => self.broken(progress, head, &host, error),
             Err(Broken::PerTryTimeout) => {
+                self.timeline.borrow_mut().failed(Reason::Timeout, Instant::now());
                 progress.state.cells.per_try_timeouts.increment();
                 self.report(&host, Outcome::TimedOut);
                 self.after(progress, Tried::TimedOut, CallFailure::PerTryTimeout)
             }
             Err(Broken::PerTryIdleTimeout) => {
+                self.timeline.borrow_mut().failed(Reason::Timeout, Instant::now());
                 progress.state.cells.per_try_idle_timeouts.increment();
                 self.report(&host, Outcome::TimedOut);
                 self.after(progress, Tried::TimedOut, CallFailure::PerTryIdleTimeout)
@@ -270,6 +290,8 @@ impl Call<'_> {
         mut head: ResponseHead,
         body: Body,
     ) -> Next {
+        let at = Instant::now();
+        self.timeline.borrow_mut().answered(head.status, at);
         host.runtime.reach.worked();
         let grpc = if self.rules.grpc { retry::grpc_status(&head.headers) } else { None };
         self.report(host, Outcome::Status(grpc.map_or(head.status, retry::http_of_grpc)));
@@ -287,7 +309,7 @@ impl Call<'_> {
             Decision::No(denied) => {
                 progress.body.stop_keeping();
                 marks.retried |= denied.is_some();
-                Next::Answer(Box::new(Answer { head, body, pool, denied, marks }))
+                Next::Answer(Box::new(Answer { head, body, pool, denied, marks, at }))
             }
         }
     }
@@ -299,6 +321,7 @@ impl Call<'_> {
         host: &Arc<Host>,
         error: SendError,
     ) -> Next {
+        self.timeline.borrow_mut().failed(error.reason, Instant::now());
         // The client's own body broke off: nobody else is to blame, and nothing is left to send.
         let upstream = error.blame == Blame::Upstream;
         let stale = error.safe_to_retry || (error.stale_connection && retry::is_idempotent(&head.method));

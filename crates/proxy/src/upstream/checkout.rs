@@ -15,6 +15,7 @@ use super::slots::Slot;
 use super::stream::UpstreamStream;
 use crate::http::h1::client::{Connection, Ended, SendError};
 use crate::http::{Body, Informational, RequestHead, ResponseHead, h2_client};
+use crate::telemetry::attempts::Opening;
 use crate::telemetry::cells::Gauge;
 
 /// An open connection beside its codec: what is known about it, and its places in gauge and limits.
@@ -24,6 +25,8 @@ pub struct OpenConnection {
     pub info: ConnectionInfo,
     /// When it was opened.
     pub opened: Instant,
+    /// When requests could be sent on it.
+    pub ready: Cell<Option<Instant>>,
     active: Arc<Gauge>,
     /// Connections of its pool.
     established: Rc<Cell<usize>>,
@@ -44,7 +47,8 @@ impl OpenConnection {
     pub fn new(info: ConnectionInfo, active: Arc<Gauge>, established: Rc<Cell<usize>>, slots: Slots) -> Self {
         active.add(1);
         established.set(established.get() + 1);
-        Self { info, opened: Instant::now(), active, established, _slots: slots }
+        let ready = Cell::new(info.opening.ready);
+        Self { info, opened: Instant::now(), ready, active, established, _slots: slots }
     }
 }
 
@@ -159,9 +163,18 @@ pub struct Checkout {
 impl Checkout {
     /// What is known about the connection.
     pub fn info(&self) -> &ConnectionInfo {
+        &self.open().info
+    }
+
+    /// When the connection was opened, phase by phase.
+    pub fn opening(&self) -> Opening {
+        Opening { ready: self.open().ready.get(), ..self.info().opening }
+    }
+
+    fn open(&self) -> &OpenConnection {
         match &self.ready {
-            Ready::Http1(http1, _) => &http1.open.info,
-            Ready::Http2(place) => &place.of.open.info,
+            Ready::Http1(http1, _) => &http1.open,
+            Ready::Http2(place) => &place.of.open,
         }
     }
 

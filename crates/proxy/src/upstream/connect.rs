@@ -1,9 +1,10 @@
 //! Opens connections to hosts: TCP or Unix socket, then TLS where the host wants it, all within the connect timeout.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::Reason;
 use config::model::{self, TcpKeepalive};
@@ -15,6 +16,7 @@ use super::host::{Host, HostAddress};
 use super::stream::UpstreamStream;
 use super::transport::Transport;
 use crate::telemetry::Registry;
+use crate::telemetry::attempts::Opening;
 use crate::telemetry::intern::Interned;
 use crate::tls::Session;
 
@@ -29,6 +31,8 @@ pub struct ConnectionInfo {
     pub own_principal: Interned<str>,
     /// HTTP/2 is spoken on it.
     pub http2: bool,
+    /// How long its phases took.
+    pub opening: Opening,
 }
 
 /// Why a connection could not be made.
@@ -43,13 +47,16 @@ pub struct ConnectFailure {
     pub detail: String,
     /// The connect timeout passed.
     pub timed_out: bool,
+    /// How far it came.
+    pub opening: Option<Opening>,
 }
 
 impl ConnectFailure {
     /// The host left the configuration before a connection was made.
     pub fn gone(host: &Arc<str>) -> Self {
         let detail = "the host is not in the configuration any more".to_owned();
-        ConnectFailure { host: host.clone(), reason: Reason::ConnectFailed, detail, timed_out: false }
+        let reason = Reason::ConnectFailed;
+        ConnectFailure { host: host.clone(), reason, detail, timed_out: false, opening: None }
     }
 }
 
@@ -63,8 +70,15 @@ pub async fn connect(
     speak: Option<Speak>,
     registry: &Registry,
 ) -> Result<(UpstreamStream, ConnectionInfo), ConnectFailure> {
-    let fail =
-        |reason, detail| ConnectFailure { host: host.address_text.clone(), reason, detail, timed_out: false };
+    let opening = Cell::new(Opening { began: Instant::now(), connected: None, ready: None });
+    let connected = || opening.set(Opening { connected: Some(Instant::now()), ..opening.get() });
+    let fail = |reason, detail| ConnectFailure {
+        host: host.address_text.clone(),
+        reason,
+        detail,
+        timed_out: false,
+        opening: Some(opening.get()),
+    };
     let limit = cluster.connect_timeout;
     let attempt = async {
         match &host.address {
@@ -72,6 +86,7 @@ pub async fn connect(
                 let tcp = TcpStream::connect(*address)
                     .await
                     .map_err(|error| fail(Reason::ConnectFailed, failure_text(&error)))?;
+                connected();
                 prepare(&tcp, cluster.tcp_keepalive);
                 let local = tcp.local_addr().ok();
                 match &*host.transport {
@@ -89,6 +104,7 @@ pub async fn connect(
                 let pipe = UnixStream::connect(path)
                     .await
                     .map_err(|error| fail(Reason::ConnectFailed, failure_text(&error)))?;
+                connected();
                 match &*host.transport {
                     Transport::Plain => Ok((UpstreamStream::Unix(pipe), None, None)),
                     Transport::Tls { client, .. } => {
@@ -115,7 +131,10 @@ pub async fn connect(
             .is_http2(session.as_ref().and_then(|session| session.alpn.as_deref()))
             .map_err(|detail| fail(Reason::UpstreamTls, detail))?,
     };
-    Ok((stream, ConnectionInfo { http2, ..info(local, session.as_ref(), registry) }))
+    let mut opening = opening.get();
+    // Without TLS it was ready when it was connected.
+    opening.ready = if session.is_some() { Some(Instant::now()) } else { opening.connected };
+    Ok((stream, ConnectionInfo { http2, ..info(local, session.as_ref(), opening, registry) }))
 }
 
 /// What is offered by ALPN, made from what the TLS context says.
@@ -126,7 +145,12 @@ fn offer(speak: Option<Speak>) -> impl Fn(&[Arc<str>]) -> Vec<Vec<u8>> {
     }
 }
 
-fn info(local: Option<SocketAddr>, session: Option<&Session>, registry: &Registry) -> ConnectionInfo {
+fn info(
+    local: Option<SocketAddr>,
+    session: Option<&Session>,
+    opening: Opening,
+    registry: &Registry,
+) -> ConnectionInfo {
     let principal = |text: Option<&str>| {
         text.map_or_else(|| registry.principals.unknown(), |text| registry.principals.intern(text.into()))
     };
@@ -136,6 +160,7 @@ fn info(local: Option<SocketAddr>, session: Option<&Session>, registry: &Registr
         peer_principal: principal(peer.and_then(|peer| peer.uri_sans.first()).map(String::as_str)),
         own_principal: principal(session.and_then(|session| session.local_uri.as_deref())),
         http2: false,
+        opening,
     }
 }
 

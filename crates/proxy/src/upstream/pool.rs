@@ -21,6 +21,7 @@ use super::pool_idle::{IdleList, PoolRules};
 use super::pool_open::Opening;
 use super::worker::{ClusterWorker, UpstreamWorker};
 use crate::http::Version;
+use crate::telemetry::attempts::{self, Attempts};
 use crate::telemetry::peer_metadata::PeerCache;
 
 /// Whoever waits elsewhere for longer than those here by this much goes first: workers share a limit fairly.
@@ -42,6 +43,10 @@ pub struct Wanted<'a> {
     pub version: Version,
     /// No HTTP/1 connection that was used before: one of those has just failed.
     pub fresh: bool,
+    /// When it is asked.
+    pub now: Instant,
+    /// Told when a connection is being opened for the request.
+    pub timeline: &'a RefCell<Attempts>,
 }
 
 /// Why a pool gives no connection. Nothing was sent.
@@ -115,7 +120,7 @@ impl HostPool {
         self.rules.set(PoolRules::of(http));
         self.max_streams.set(http.http2.max_concurrent_streams as usize);
         let speak = Speak::of(http.protocol, wanted.version);
-        if let Some(ready) = self.take(speak, wanted, Instant::now()) {
+        if let Some(ready) = self.take(speak, wanted, wanted.now) {
             return self.check_out(ready, wanted);
         }
         let cells = &self.state.cells;
@@ -146,10 +151,14 @@ impl HostPool {
     async fn wait(self: &Rc<Self>, wanted: &Wanted<'_>, speak: Speak) -> Result<Ready, ConnectFailure> {
         let (sender, receiver) = oneshot::channel();
         let opening = Opening::new(wanted, speak);
-        let waiter = Waiter { sender, opening: opening.clone(), fresh: wanted.fresh, since: Instant::now() };
+        let waiter = Waiter { sender, opening: opening.clone(), fresh: wanted.fresh, since: wanted.now };
         self.line.borrow_mut().push_back(waiter);
         let mut place = PlaceInLine { pool: self.clone(), receiver, counted: true };
         self.open_more(&opening, || wanted.worker.close_unused(&self.state));
+        if self.opening.iter().any(|count| count.get() > 0) {
+            let begun = attempts::Opening { began: wanted.now, connected: None, ready: None };
+            wanted.timeline.borrow_mut().opening(Some(begun));
+        }
         let result = (&mut place.receiver).await;
         place.counted = false;
         // A sender is only dropped unsent together with the pool.

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use base::Reason;
 use config::model::{Priority, UpstreamHttpOptions};
@@ -17,6 +18,7 @@ use crate::http::h1::Limits;
 use crate::http::h1::client::{ClientOptions, Connection};
 use crate::http::h2_client;
 use crate::telemetry::Registry;
+use crate::telemetry::attempts;
 
 /// What is needed to open a connection.
 pub(super) struct Opening {
@@ -157,6 +159,7 @@ impl HostPool {
         cells.connections.increment();
         let http2 = info.http2;
         let active = cells.connections_active.clone();
+        let opened = info.opening;
         let open = Rc::new(OpenConnection::new(info, active, self.established.clone(), slots));
         if !http2 {
             cells.http1_connections.increment();
@@ -174,9 +177,13 @@ impl HostPool {
             reason: Reason::ConnectFailed,
             detail,
             timed_out,
+            opening: Some(attempts::Opening { ready: None, ..opened }),
         };
         match tokio::time::timeout(config.connect_timeout, handshake).await {
-            Ok(Ok(connection)) => Ok(Opened::Http2(Rc::new(Http2::new(connection, open)))),
+            Ok(Ok(connection)) => {
+                open.ready.set(Some(Instant::now()));
+                Ok(Opened::Http2(Rc::new(Http2::new(connection, open))))
+            }
             Ok(Err(detail)) => Err(failed(detail, false)),
             Err(_) => Err(failed("the host sent no HTTP/2 settings".to_owned(), true)),
         }

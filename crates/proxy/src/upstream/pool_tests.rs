@@ -1,5 +1,6 @@
 //! Limits, lines and idle limits of pools, against servers on loopback.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use config::model::{CircuitBreakers, Direction, HttpProtocol};
@@ -214,8 +215,10 @@ async fn ask(worker: &UpstreamWorker, cluster: &Arc<Cluster>) -> Result<u16, Str
 async fn ask_host(worker: &UpstreamWorker, cluster: &Arc<Cluster>, host: &Arc<Host>) -> Result<u16, String> {
     let state = worker.cluster(cluster);
     let priority = Priority::Default;
+    let (now, timeline) = (Instant::now(), &RefCell::default());
+    let version = Version::Http11;
     let wanted =
-        Wanted { worker, state: &state, cluster, host, priority, version: Version::Http11, fresh: false };
+        Wanted { worker, state: &state, cluster, host, priority, version, fresh: false, now, timeline };
     let pool = worker.pool(host, &state);
     let checkout = pool.acquire(&wanted).await.map_err(|error| error.to_string())?;
     let sent = checkout.send(&head(), Body::empty(), &Informational::none(), || {}).await;
