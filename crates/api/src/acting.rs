@@ -159,6 +159,8 @@ const AUTHORIZATION_POLICY: Table = &[
     ("metadata.annotations[\"istio.io/dry-run\"]", Acts),
 ];
 
+const TELEMETRY: Table = &[];
+
 const MESH_CONFIG: Table = &[
     ("trustDomain", Acts),
     ("trustDomainAliases[]", Acts),
@@ -194,6 +196,7 @@ pub fn patterns(kind: Kind) -> Vec<(String, State)> {
         Kind::DestinationRule => DESTINATION_RULE,
         Kind::PeerAuthentication => PEER_AUTHENTICATION,
         Kind::AuthorizationPolicy => AUTHORIZATION_POLICY,
+        Kind::Telemetry => TELEMETRY,
     };
     let mut all: Vec<(String, State)> =
         table.iter().map(|(pattern, state)| (pattern.to_string(), *state)).collect();

@@ -172,6 +172,7 @@ impl<'a> Head<'a> {
             Kind::AuthorizationPolicy => {
                 self.typed(found, Object::AuthorizationPolicy, validate::authorization_policy);
             }
+            Kind::Telemetry => self.typed(found, Object::Telemetry, validate::telemetry),
         }
     }
 

@@ -34,6 +34,7 @@ pub use kinds::mesh_config::MeshConfig;
 pub use kinds::namespace::Namespace;
 pub use kinds::peer_authentication::PeerAuthentication;
 pub use kinds::service::Service;
+pub use kinds::telemetry::Telemetry;
 pub use kinds::virtual_service::VirtualService;
 pub use kinds::workload_entry::WorkloadEntry;
 pub use mesh::parse_mesh_config;

@@ -12,6 +12,7 @@ use crate::kinds::destination_rule::DestinationRule;
 use crate::kinds::namespace::Namespace;
 use crate::kinds::peer_authentication::PeerAuthentication;
 use crate::kinds::service::Service;
+use crate::kinds::telemetry::Telemetry;
 use crate::kinds::virtual_service::VirtualService;
 use crate::kinds::workload_entry::WorkloadEntry;
 use crate::origin::Origin;
@@ -152,6 +153,8 @@ kinds! {
     PeerAuthentication in ["security.istio.io/v1", "security.istio.io/v1beta1"],
     /// Who may call what.
     AuthorizationPolicy in ["security.istio.io/v1", "security.istio.io/v1beta1"],
+    /// Metrics, traces and access logs of workloads.
+    Telemetry in ["telemetry.istio.io/v1", "telemetry.istio.io/v1alpha1"],
 }
 
 impl Kind {

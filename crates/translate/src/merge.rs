@@ -352,5 +352,6 @@ pub fn authorization_policies<'w>(
         .collect()
 }
 
+pub mod telemetry;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ pub fn origin<'w>(world: &'w World, resource: &str) -> Option<&'w Origin> {
         "WorkloadEntry" => of(objects.workload_entries.get(name)),
         "PeerAuthentication" => of(objects.peer_authentications.get(name)),
         "AuthorizationPolicy" => of(objects.authorization_policies.get(name)),
+        "Telemetry" => of(objects.telemetries.get(name)),
         _ => None,
     }
 }

@@ -12,6 +12,7 @@ use api::kinds::mesh_config::MeshConfig;
 use api::kinds::namespace::Namespace;
 use api::kinds::peer_authentication::PeerAuthentication;
 use api::kinds::service::Service;
+use api::kinds::telemetry::Telemetry;
 use api::kinds::virtual_service::VirtualService;
 use api::kinds::workload_entry::WorkloadEntry;
 use api::{Key, Kind, Object, ObjectMeta, Resource};
@@ -52,6 +53,8 @@ pub struct NamespaceObjects {
     pub peer_authentications: ByName<PeerAuthentication>,
     /// AuthorizationPolicies.
     pub authorization_policies: ByName<AuthorizationPolicy>,
+    /// Telemetries.
+    pub telemetries: ByName<Telemetry>,
     /// DestinationRules by full host, each list the oldest first.
     pub rules_by_host: HostIndex<Arc<Resource<DestinationRule>>>,
 }
@@ -66,6 +69,7 @@ impl NamespaceObjects {
             && self.destination_rules.is_empty()
             && self.peer_authentications.is_empty()
             && self.authorization_policies.is_empty()
+            && self.telemetries.is_empty()
     }
 }
 
@@ -139,6 +143,7 @@ impl World {
                     Object::AuthorizationPolicy(it) => {
                         drop(namespace.authorization_policies.insert(name, it.clone()));
                     }
+                    Object::Telemetry(it) => drop(namespace.telemetries.insert(name, it.clone())),
                 }
             }
             Change::Delete(key) => {
@@ -153,6 +158,7 @@ impl World {
                     Kind::DestinationRule => drop(namespace.destination_rules.remove(name)),
                     Kind::PeerAuthentication => drop(namespace.peer_authentications.remove(name)),
                     Kind::AuthorizationPolicy => drop(namespace.authorization_policies.remove(name)),
+                    Kind::Telemetry => drop(namespace.telemetries.remove(name)),
                 }
                 self.drop_if_empty(key);
             }
@@ -262,7 +268,11 @@ impl Touched {
                 self.references = true;
             }
             Kind::VirtualService | Kind::Service => self.references = true,
-            Kind::Namespace | Kind::WorkloadEntry | Kind::PeerAuthentication | Kind::AuthorizationPolicy => {}
+            Kind::Namespace
+            | Kind::WorkloadEntry
+            | Kind::PeerAuthentication
+            | Kind::AuthorizationPolicy
+            | Kind::Telemetry => {}
         }
     }
 }

@@ -121,6 +121,17 @@ pub struct MeshConfig {
     pub service_entry_visibility: Option<ServiceEntryVisibility>,
 }
 
+/// A provider by its name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Provider<'a> {
+    /// An entry of `extensionProviders`.
+    Defined(&'a ExtensionProvider),
+    /// Built in: `prometheus`.
+    Prometheus,
+    /// Built in: `envoy`, Istio's line on standard output.
+    StandardOutput,
+}
+
 /// Which Ingress resources are read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -472,6 +483,36 @@ impl MeshConfig {
     /// `exportTo` of DestinationRules that set none; default `["*"]`.
     pub fn default_destination_rule_export_to(&self) -> Vec<&str> {
         export_or_all(&self.default_destination_rule_export_to)
+    }
+
+    /// Providers of metrics where no Telemetry names any; default `prometheus`, as Istio's installation sets it.
+    pub fn default_metrics_providers(&self) -> Vec<&str> {
+        match &self.default_providers {
+            None => vec!["prometheus"],
+            Some(providers) => providers.metrics.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// Providers of access logs where no Telemetry names any; default none.
+    pub fn default_access_logging_providers(&self) -> Vec<&str> {
+        let providers = self.default_providers.iter().flat_map(|it| &it.access_logging);
+        providers.map(String::as_str).collect()
+    }
+
+    /// Providers of traces where no Telemetry names any; default none.
+    pub fn default_tracing_providers(&self) -> Vec<&str> {
+        self.default_providers.iter().flat_map(|it| &it.tracing).map(String::as_str).collect()
+    }
+
+    /// What the provider with this name is, without case; a built-in one where nobody defined it.
+    pub fn provider(&self, name: &str) -> Option<Provider<'_>> {
+        let defined = self.extension_providers.iter().find(|it| it.name.eq_ignore_ascii_case(name));
+        match defined {
+            Some(provider) => Some(Provider::Defined(provider)),
+            None if name.eq_ignore_ascii_case("prometheus") => Some(Provider::Prometheus),
+            None if name.eq_ignore_ascii_case("envoy") => Some(Provider::StandardOutput),
+            None => None,
+        }
     }
 
     /// Format of the access log, when the user gave one.

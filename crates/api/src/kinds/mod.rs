@@ -2,6 +2,7 @@
 
 pub mod authorization_policy;
 pub mod common;
+pub mod custom_tag;
 pub mod destination_rule;
 pub mod extension_provider;
 pub mod http_policy;
@@ -12,5 +13,7 @@ pub mod peer_authentication;
 pub mod proxy_config;
 pub mod raw;
 pub mod service;
+pub mod structure;
+pub mod telemetry;
 pub mod virtual_service;
 pub mod workload_entry;

@@ -12,6 +12,7 @@ mod names;
 mod peer_authentication;
 mod service;
 mod shared;
+mod telemetry;
 mod virtual_service;
 mod workload_entry;
 
@@ -21,6 +22,7 @@ pub use mesh_config::mesh_config;
 pub use metadata::metadata;
 pub use peer_authentication::peer_authentication;
 pub use service::service;
+pub use telemetry::telemetry;
 pub use virtual_service::virtual_service;
 pub use workload_entry::workload_entry;
 

@@ -272,3 +272,105 @@ fn principals_that_never_match_are_told() {
     let warnings = crate::parse("a.yaml", text.as_bytes(), "default").problems;
     assert!(warnings[0].message.contains("TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT"), "{warnings:?}");
 }
+
+const TELEMETRY: &str = "apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: a}
+spec:
+  selector: {matchLabels: {app: a}}
+  tracing:
+  - match: {mode: CLIENT}
+    providers: [{name: zipkin}]
+    randomSamplingPercentage: 10.5
+    customTags: {a: {literal: {value: x}}, b: {environment: {name: E}}, c: {header: {name: h}}, d: {formatter: {value: '%REQ(X)%'}}}
+    disableSpanReporting: false
+    useRequestIdForTraceSampling: true
+    enableIstioTags: true
+    disableContextPropagation: false
+  metrics:
+  - providers: [{name: prometheus}]
+    reportingInterval: 10s
+    overrides:
+    - match: {metric: REQUEST_COUNT, mode: SERVER}
+      disabled: false
+      tagOverrides: {path: {value: request.path}, source_app: {operation: REMOVE}}
+    - match: {customMetric: mine}
+  accessLogging:
+  - match: {mode: SERVER}
+    providers: [{name: envoy}]
+    disabled: false
+    filter: {expression: response.code >= 400}
+";
+
+#[test]
+fn telemetries() {
+    table(
+        TELEMETRY,
+        &[
+            ("app: a", "app: '*'", "spec.selector.matchLabels.app", "wildcard"),
+            ("name: zipkin", "name: ''", "spec.tracing[0].providers[0].name", "no name"),
+            ("10.5", "100.5", "spec.tracing[0].randomSamplingPercentage", "between 0 and 100"),
+            ("{literal: {value: x}}", "{}", "spec.tracing[0].customTags.a", "exactly one"),
+            (
+                "{literal: {value: x}}",
+                "{literal: {value: ''}}",
+                "spec.tracing[0].customTags.a.literal.value",
+                "empty",
+            ),
+            ("{name: E}", "{}", "spec.tracing[0].customTags.b.environment.name", "empty"),
+            ("name: prometheus", "name: ''", "spec.metrics[0].providers[0].name", "no name"),
+            (
+                "reportingInterval: 10s",
+                "reportingInterval: 1us",
+                "spec.metrics[0].reportingInterval",
+                "too short",
+            ),
+            ("REQUEST_COUNT", "REQUESTS", "spec.metrics[0].overrides[0].match.metric", "unknown value"),
+            (
+                "{customMetric: mine}",
+                "{customMetric: ''}",
+                "spec.metrics[0].overrides[1].match.customMetric",
+                "empty",
+            ),
+            (
+                "{customMetric: mine}",
+                "{customMetric: a, metric: REQUEST_SIZE}",
+                "spec.metrics[0].overrides[1].match.customMetric",
+                "not both",
+            ),
+            (
+                "path: {value",
+                "pa-th: {value",
+                "spec.metrics[0].overrides[0].tagOverrides.pa-th",
+                "not a label",
+            ),
+            (
+                "{value: request.path}",
+                "{}",
+                "spec.metrics[0].overrides[0].tagOverrides.path.value",
+                "needs a value",
+            ),
+            (
+                "{operation: REMOVE}",
+                "{operation: REMOVE, value: x}",
+                "spec.metrics[0].overrides[0].tagOverrides.source_app.value",
+                "has no value",
+            ),
+            ("name: envoy", "name: ''", "spec.accessLogging[0].providers[0].name", "no name"),
+            ("response.code >= 400", "''", "spec.accessLogging[0].filter.expression", "empty"),
+            (
+                "  tracing:",
+                "  targetRefs: [{kind: Gateway, name: g}]\n  tracing:",
+                "spec.targetRefs[0]",
+                "not both",
+            ),
+        ],
+    );
+    accepted(
+        TELEMETRY,
+        &[
+            ("mode: SERVER", "mode: CLIENT_AND_SERVER"),
+            ("telemetry.istio.io/v1", "telemetry.istio.io/v1alpha1"),
+        ],
+    );
+}

@@ -196,6 +196,7 @@ pub fn origin<'a>(world: &'a World, key: &Key) -> Option<&'a Origin> {
         Kind::DestinationRule => of(&objects.destination_rules, name),
         Kind::PeerAuthentication => of(&objects.peer_authentications, name),
         Kind::AuthorizationPolicy => of(&objects.authorization_policies, name),
+        Kind::Telemetry => of(&objects.telemetries, name),
     }
 }
 
@@ -225,5 +226,6 @@ fn of_namespace(objects: &NamespaceObjects) -> Vec<(Key, &Origin)> {
     add(Kind::DestinationRule, objects.destination_rules.values(), &mut out);
     add(Kind::PeerAuthentication, objects.peer_authentications.values(), &mut out);
     add(Kind::AuthorizationPolicy, objects.authorization_policies.values(), &mut out);
+    add(Kind::Telemetry, objects.telemetries.values(), &mut out);
     out
 }

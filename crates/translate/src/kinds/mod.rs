@@ -13,6 +13,7 @@ pub mod policy_permission;
 pub mod policy_principal;
 pub mod sendable;
 pub mod service;
+pub mod telemetry;
 pub mod virtual_service;
 pub mod workload_entry;
 
@@ -29,5 +30,6 @@ pub fn verdicts(world: &World, notes: &mut Vec<Note>) {
             .authorization_policies
             .values()
             .for_each(|it| authorization_policy::verdict(world, it, notes));
+        objects.telemetries.values().for_each(|it| telemetry::verdict(world, it, notes));
     }
 }
