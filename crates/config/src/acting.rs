@@ -16,6 +16,7 @@ pub const ACTING: [(&str, &[&str]); 15] = [
             "filter_chains",
             "default_filter_chain",
             "tcp_backlog_size",
+            "access_log",
         ],
     ),
     (

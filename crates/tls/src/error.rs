@@ -3,8 +3,10 @@
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use base::Blame;
+use base::{Blame, Reason};
 use rustls::{AlertDescription, CertificateError, Error};
+
+use crate::rules::PeerRefused;
 
 /// Why a handshake failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +18,8 @@ pub struct HandshakeError {
     pub reason: String,
     /// Whose doing: `Local` for our own missing certificate, else the side that the peer is on.
     pub blame: Blame,
+    /// The stable code.
+    pub code: Reason,
 }
 
 /// Which side of a connection the peer is on.
@@ -33,6 +37,54 @@ impl Side {
         match self {
             Side::Downstream => Blame::Downstream,
             Side::Upstream => Blame::Upstream,
+        }
+    }
+
+    /// The code of a failed handshake with a peer on this side.
+    fn code(self, what: What) -> Reason {
+        match (self, what) {
+            (Side::Upstream, What::OutOfDate) => Reason::UpstreamCertificateExpired,
+            (Side::Upstream, What::Name) => Reason::UpstreamTlsName,
+            (Side::Upstream, What::Other) => Reason::UpstreamTls,
+            (Side::Downstream, What::OutOfDate) => Reason::DownstreamCertificateExpired,
+            (Side::Downstream, What::Name | What::Other) => Reason::DownstreamTls,
+        }
+    }
+}
+
+/// What was wrong, as far as it has a code of its own.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// The peer's certificate is not valid now.
+    OutOfDate,
+    /// It carries another name.
+    Name,
+    Other,
+}
+
+impl What {
+    fn of(error: &Error) -> What {
+        let Error::InvalidCertificate(reason) = error else { return What::Other };
+        match reason {
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => What::OutOfDate,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => What::Name,
+            CertificateError::Other(other) => other.0.downcast_ref().map_or(What::Other, What::of_rules),
+            _ => What::Other,
+        }
+    }
+
+    fn of_rules(refused: &PeerRefused) -> What {
+        match refused {
+            PeerRefused::NotValidNow(_) => What::OutOfDate,
+            PeerRefused::OtherTrustDomain { .. }
+            | PeerRefused::WrongName { .. }
+            | PeerRefused::NotSpiffe(_)
+            | PeerRefused::UriCount { .. }
+            | PeerRefused::NotPinned(_) => What::Name,
+            PeerRefused::Unreadable(_) | PeerRefused::Authority(_) => What::Other,
         }
     }
 }
@@ -101,23 +153,26 @@ impl HandshakeError {
             }
             None => (error.to_string(), side.blame()),
         };
-        HandshakeError { peer: peer.to_string(), reason, blame }
+        let code = side.code(inner.map_or(What::Other, What::of));
+        HandshakeError { peer: peer.to_string(), reason, blame, code }
     }
 
     /// The handshake took too long.
     pub fn timeout(peer: impl ToString, side: Side, limit: Duration) -> HandshakeError {
         let reason = format!("not finished within {limit:?}");
-        HandshakeError { peer: peer.to_string(), reason, blame: side.blame() }
+        HandshakeError { peer: peer.to_string(), reason, blame: side.blame(), code: side.code(What::Other) }
     }
 
     /// Our own doing.
-    pub fn local(peer: impl ToString, reason: impl Into<String>) -> HandshakeError {
-        HandshakeError { peer: peer.to_string(), reason: reason.into(), blame: Blame::Local }
+    pub fn local(peer: impl ToString, side: Side, reason: impl Into<String>) -> HandshakeError {
+        let code = side.code(What::Other);
+        HandshakeError { peer: peer.to_string(), reason: reason.into(), blame: Blame::Local, code }
     }
 
-    /// The peer's doing.
-    pub fn peer(peer: impl ToString, side: Side, reason: impl ToString) -> HandshakeError {
-        HandshakeError { peer: peer.to_string(), reason: reason.to_string(), blame: side.blame() }
+    /// A peer with a valid chain that the rules do not take.
+    pub fn peer(peer: impl ToString, side: Side, refused: &PeerRefused) -> HandshakeError {
+        let (blame, code) = (side.blame(), side.code(What::of_rules(refused)));
+        HandshakeError { peer: peer.to_string(), reason: refused.to_string(), blame, code }
     }
 }
 

@@ -24,6 +24,8 @@ enum Chore {
     Tidy,
     /// Takes one rule out at a time, in a copy of the tree, and tells which faults the tests do not find
     Mutate(mutate::Options),
+    /// Writes docs/reasons.md from the table of reasons
+    Reasons,
     /// Measures the proxy beside its peers, and writes docs/performance.md
     Bench(bench::Options),
     /// Copies bytes from one port to another: the floor of the bench
@@ -42,6 +44,13 @@ fn main() -> ExitCode {
                 mutate::run(&options, &root, &tidy::tracked(&root)?)
             };
             ended("mutate", run().map(|()| true))
+        }
+        Chore::Reasons => {
+            let run = || -> Result<bool, Box<dyn std::error::Error>> {
+                std::fs::write(tidy::root()?.join("docs/reasons.md"), base::reason::page())?;
+                Ok(true)
+            };
+            ended("reasons", run())
         }
         Chore::Bench(options) => {
             let run =

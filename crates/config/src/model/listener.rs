@@ -1,6 +1,8 @@
 //! A listener and its filter chains.
 
-use super::{Address, CidrRange, DownstreamTls, HttpConnectionManager, RbacFilter, StatsFilter, TcpProxy};
+use super::{
+    AccessLog, Address, CidrRange, DownstreamTls, HttpConnectionManager, RbacFilter, StatsFilter, TcpProxy,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,8 @@ pub struct Listener {
     pub default_filter_chain: Option<Arc<FilterChain>>,
     /// Accept queue; `None` leaves the system's.
     pub tcp_backlog_size: Option<u32>,
+    /// Where the ends of connections are logged.
+    pub access_log: Vec<AccessLog>,
 }
 
 /// To or from the workload.

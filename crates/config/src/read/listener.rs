@@ -1,5 +1,6 @@
 //! `envoy.config.listener.v3.Listener`.
 
+use super::access_log::read_access_logs;
 use super::address::read_address;
 use super::filter_chain::read_filter_chain;
 use super::listener_filter::read_listener_filter;
@@ -20,7 +21,7 @@ pub fn read_listener(cx: &mut Context, message: &pb::Listener) -> Result<Listene
     answers! { cx, message => pb::Listener {
         act {
             name, address, filter_chains, default_filter_chain, metadata, deprecated_v1,
-            listener_filters, listener_filters_timeout, continue_on_listener_filters_timeout, traffic_direction, enable_reuse_port, tcp_backlog_size, bind_to_port,
+            listener_filters, listener_filters_timeout, continue_on_listener_filters_timeout, traffic_direction, enable_reuse_port, tcp_backlog_size, bind_to_port, access_log,
         }
         refuse "is not supported: write one listener for each address" { additional_addresses }
         refuse "is not supported: write filter_chains with filter_chain_match" {
@@ -36,7 +37,6 @@ pub fn read_listener(cx: &mut Context, message: &pb::Listener) -> Result<Listene
         }
         report "metrics are named after the listener" { stat_prefix, stats_matcher }
         report "a listener drains when it is removed or the proxy ends" { drain_type }
-        report "connections that no chain takes are counted, not logged" { access_log }
         report "the system's setting stands" { tcp_fast_open_queue_length, tcp_keepalive, enable_mptcp }
         report "every worker accepts from its own socket" {
             connection_balance_config, reuse_port, max_connections_to_accept_per_socket_event,
@@ -87,6 +87,7 @@ pub fn read_listener(cx: &mut Context, message: &pb::Listener) -> Result<Listene
         filter_chains,
         default_filter_chain,
         tcp_backlog_size: number(tcp_backlog_size),
+        access_log: read_access_logs(cx, access_log)?,
     })
 }
 

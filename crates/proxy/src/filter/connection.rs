@@ -35,6 +35,22 @@ impl Downstream {
         let agreed = self.session.as_ref().and_then(|session| session.sni.as_deref());
         agreed.or(self.passed_server_name.as_deref())
     }
+
+    /// What logs say of it.
+    pub fn facts(&self) -> ConnectionFacts {
+        let session = self.session.as_ref();
+        let peer = session.and_then(|session| session.peer.as_deref());
+        let text = |text: Option<&str>| Arc::from(text.unwrap_or_default());
+        ConnectionFacts {
+            local: self.local,
+            remote: self.remote,
+            server_name: text(self.server_name()),
+            peer_uri_sans: text(peer.map(|peer| peer.uri_sans.join(",")).as_deref()),
+            peer_subject: text(peer.map(|peer| peer.subject.as_str())),
+            local_uri_sans: text(session.and_then(|session| session.local_uri.as_deref())),
+            tls_version: session.map_or("", |session| session.version),
+        }
+    }
 }
 
 /// A downstream connection with what its requests share.
@@ -63,6 +79,7 @@ pub struct ConnectionState {
 impl ConnectionState {
     /// The state of a new connection.
     pub fn new(worker: &Worker, chain: &Arc<HttpChain>, downstream: Downstream) -> Self {
+        let facts = downstream.facts();
         let session = downstream.session;
         let peer = session.as_ref().and_then(|session| session.peer.as_deref());
         let principals = &worker.metrics.registry().principals;
@@ -70,15 +87,6 @@ impl ConnectionState {
             text.map_or_else(|| principals.unknown(), |text| principals.intern(text.into()))
         };
         let local_uri = session.as_ref().and_then(|session| session.local_uri.clone());
-        let facts = ConnectionFacts {
-            local: downstream.local,
-            remote: downstream.remote,
-            server_name: session.as_ref().and_then(|session| session.sni.clone()).unwrap_or_default(),
-            peer_uri_sans: peer.map(|peer| peer.uri_sans.join(",").into()).unwrap_or_default(),
-            peer_subject: peer.map(|peer| peer.subject.as_str().into()).unwrap_or_default(),
-            local_uri_sans: local_uri.clone().unwrap_or_default(),
-            tls_version: session.as_ref().map_or("", |session| session.version),
-        };
         Self {
             chain: chain.clone(),
             peer_principal: principal(peer.and_then(|peer| peer.uri_sans.first()).map(String::as_str)),

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
+use base::Reason;
+
 use super::local_reply::LocalReply;
 use super::request_body::Progress;
-use crate::telemetry::ResponseFlags;
 
 /// The status of a gRPC call that came to no end in its time.
 const DEADLINE_EXCEEDED: u8 = 4;
@@ -125,15 +126,31 @@ impl Passed {
     pub fn reply(self, request_ended: bool) -> LocalReply {
         // A client that is slow with its request is told so; else the upstream was slow.
         let status = if request_ended { 504 } else { 408 };
+        let (reason, details) = (self.reason(request_ended), self.details());
         match self {
-            Passed::Route | Passed::PerTryIdle => LocalReply::timeout(),
-            Passed::Request => LocalReply::new(408, "request timeout", self.details()),
-            Passed::Idle => LocalReply::new(status, "stream timeout", self.details()).flag(self.flags()),
+            Passed::Route => LocalReply::timeout(),
+            Passed::PerTryIdle => {
+                LocalReply { details: "response_timeout".into(), ..LocalReply::per_try_timeout(details) }
+            }
+            Passed::Request => LocalReply::new(reason, 408, "request timeout", details),
+            Passed::Idle => LocalReply::new(reason, status, "stream timeout", details),
             Passed::Duration => LocalReply {
                 // A call's deadline becomes such a limit.
                 grpc_status: Some(DEADLINE_EXCEEDED),
-                ..LocalReply::new(status, "downstream duration timeout", self.details()).flag(self.flags())
+                ..LocalReply::new(reason, status, "downstream duration timeout", details)
             },
+        }
+    }
+
+    /// The row of the table. `request_ended`: the client has sent everything, so that it was not the one who is slow.
+    pub fn reason(self, request_ended: bool) -> Reason {
+        match self {
+            Passed::Route => Reason::Timeout,
+            Passed::PerTryIdle => Reason::PerTryTimeout,
+            Passed::Request => Reason::RequestTimeout,
+            Passed::Idle if request_ended => Reason::StreamIdle,
+            Passed::Idle => Reason::SlowClient,
+            Passed::Duration => Reason::MaxDuration,
         }
     }
 
@@ -145,16 +162,6 @@ impl Passed {
             Passed::Idle => "stream_idle_timeout",
             Passed::Duration => "max_duration_timeout",
             Passed::PerTryIdle => "upstream_per_try_idle_timeout",
-        }
-    }
-
-    /// The short flag.
-    pub fn flags(self) -> ResponseFlags {
-        match self {
-            Passed::Route | Passed::PerTryIdle => ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
-            Passed::Request => ResponseFlags::NONE,
-            Passed::Idle => ResponseFlags::STREAM_IDLE_TIMEOUT,
-            Passed::Duration => ResponseFlags::DURATION_TIMEOUT,
         }
     }
 }

@@ -36,6 +36,12 @@ impl DenialLog {
     }
 }
 
+/// Envoy's details of a denial; one word in a log line.
+pub fn details(policy: Option<&str>) -> String {
+    let details = format!("rbac_access_denied_matched_policy[{}]", policy.unwrap_or("none"));
+    details.replace(|c: char| c.is_whitespace() || c.is_control(), "_")
+}
+
 /// Why a request was denied, in the names of the user's resources. `matched`: the policy that denied it.
 pub fn explain(rules: &RbacRules, matched: Option<&str>) -> String {
     match (rules.action, matched) {

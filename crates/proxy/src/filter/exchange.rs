@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use base::Reason;
 use bytes::Bytes;
 
 use super::connection::ConnectionState;
@@ -12,10 +13,10 @@ use super::grpc_reply;
 use super::request_body::Progress;
 use super::worker::Worker;
 use crate::http::{Gone, RequestHead, ResponseHead, Version};
+use crate::telemetry::RequestRecord;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{Protocol, Workload};
 use crate::telemetry::recent::Asked;
-use crate::telemetry::{RequestRecord, ResponseFlags};
 use crate::upstream::Cluster;
 use crate::upstream::host::Host;
 use crate::upstream::retry::Marks;
@@ -149,9 +150,10 @@ impl Exchange {
         self.worker.recent.note(&asked, &self.record);
     }
 
-    /// Adds a flag, and the details if none are known yet.
-    pub fn flag(&mut self, flags: ResponseFlags, details: &'static str) {
-        self.record.flags.set(flags);
+    /// It ended for that reason; `details` are Envoy's words for it.
+    pub fn fail(&mut self, reason: Reason, details: &'static str) {
+        self.record.fail(reason);
+        self.record.told = None;
         self.record.details = details.into();
     }
 }
@@ -166,13 +168,8 @@ impl Drop for Exchange {
         self.record.end = Some(Instant::now());
         if !self.ended {
             match self.connection.gone.get() {
-                Gone::Disconnected => {
-                    self.flag(
-                        ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
-                        "downstream_remote_disconnect",
-                    );
-                }
-                Gone::Reset => self.flag(ResponseFlags::DOWNSTREAM_REMOTE_RESET, "http2.remote_reset"),
+                Gone::Disconnected => self.fail(Reason::DownstreamReset, "downstream_remote_disconnect"),
+                Gone::Reset => self.fail(Reason::DownstreamResetStream, "http2.remote_reset"),
             }
         }
         self.record.request_body_bytes = self.progress.bytes.get();

@@ -1,5 +1,6 @@
 //! The proxy's own answers in the form that a gRPC client reads: status 200, and the outcome in `grpc-status`.
 
+use base::reason::grpc_of_http;
 use bytes::Bytes;
 
 use super::local_reply::LocalReply;
@@ -26,15 +27,11 @@ pub fn convert(reply: LocalReply) -> LocalReply {
     reply
 }
 
-/// The gRPC status that stands for an HTTP status (gRPC's own table, as Envoy applies it).
+/// The gRPC status that stands for an HTTP status: an answer without a gRPC status is never a success.
 pub(super) const fn grpc_status(status: u16) -> u8 {
     match status {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
+        200..=299 => 2,
+        status => grpc_of_http(status),
     }
 }
 
@@ -56,6 +53,7 @@ mod tests {
     use super::*;
     use crate::filter::deadlines::Passed;
     use crate::filter::testing::get;
+    use base::Reason;
 
     #[test]
     fn tells_grpc_from_its_neighbours() {
@@ -73,7 +71,12 @@ mod tests {
 
     #[test]
     fn the_outcome_stands_in_the_head() {
-        let reply = convert(LocalReply::new(503, "no 100% healthy\nupstream\u{e9}", "no_healthy_upstream"));
+        let reply = convert(LocalReply::new(
+            Reason::NoHealthyUpstream,
+            503,
+            "no 100% healthy\nupstream\u{e9}",
+            "no_healthy_upstream",
+        ));
         assert_eq!((reply.status, reply.body.len()), (200, 0));
         assert_eq!(reply.headers.get_str("grpc-status"), Some("14"));
         assert_eq!(reply.headers.get_str("grpc-message"), Some("no 100%25 healthy%0Aupstream%C3%A9"));

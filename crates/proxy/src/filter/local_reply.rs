@@ -19,6 +19,8 @@ pub struct LocalReply {
     pub status: u16,
     /// Body; a text when it is not empty.
     pub body: Bytes,
+    /// Why the proxy answers.
+    pub reason: Reason,
     /// `%RESPONSE_CODE_DETAILS%`.
     pub details: Cow<'static, str>,
     /// Short flags.
@@ -39,8 +41,13 @@ pub struct LocalReply {
 const NOT_CANONICAL: &str = "path_normalization_failed";
 
 impl LocalReply {
-    /// An answer without flags.
-    pub fn new(status: u16, body: impl Into<Bytes>, details: impl Into<Cow<'static, str>>) -> Self {
+    /// An answer with the flag of its reason.
+    pub fn new(
+        reason: Reason,
+        status: u16,
+        body: impl Into<Bytes>,
+        details: impl Into<Cow<'static, str>>,
+    ) -> Self {
         let body = body.into();
         let mut headers = Headers::new();
         if !body.is_empty() {
@@ -49,8 +56,9 @@ impl LocalReply {
         Self {
             status,
             body,
+            reason,
             details: details.into(),
-            flags: ResponseFlags::NONE,
+            flags: ResponseFlags::of(reason),
             transport_failure: Cow::Borrowed(""),
             headers,
             grpc_status: None,
@@ -64,43 +72,45 @@ impl LocalReply {
         if refusal == Refusal::Tunnel {
             return Self::no_route();
         }
-        let reply = Self::new(refusal.status(), refusal.to_string(), refusal.details(version));
-        if refusal.breaks_protocol() { reply.flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) } else { reply }
+        let (status, text) = (refusal.status(), refusal.to_string());
+        let reply = Self::new(refusal.reason(), status, text, refusal.details(version));
+        let broken = refusal.breaks_protocol();
+        Self {
+            flags: if broken { ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR } else { ResponseFlags::NONE },
+            ..reply
+        }
     }
 
     /// To a path that is not served as it was sent.
     pub fn not_canonical(not: NotCanonical) -> Self {
         match not {
-            NotCanonical::Redirect(location) => Self::redirect(307, location, NOT_CANONICAL),
-            NotCanonical::Refused => Self { close: true, ..Self::new(400, "", NOT_CANONICAL) },
+            NotCanonical::Redirect(location) => {
+                Self { reason: Reason::PathNotCanonical, ..Self::redirect(307, location, NOT_CANONICAL) }
+            }
+            NotCanonical::Refused => {
+                Self { close: true, ..Self::new(Reason::PathNotCanonical, 400, "", NOT_CANONICAL) }
+            }
         }
-    }
-
-    /// The same with a flag.
-    pub fn flag(mut self, flags: ResponseFlags) -> Self {
-        self.flags = flags;
-        self
     }
 
     /// No route matches.
     pub fn no_route() -> Self {
-        Self::new(404, "", "route_not_found").flag(ResponseFlags::NO_ROUTE)
+        Self::new(Reason::NoRoute, 404, "", "route_not_found")
     }
 
     /// The route names a cluster that is not there.
     pub fn no_cluster(status: u16) -> Self {
-        Self::new(status, "", "cluster_not_found").flag(ResponseFlags::NO_CLUSTER).unprocessed()
+        Self::new(Reason::NoCluster, status, "", "cluster_not_found").unprocessed()
     }
 
     /// The route's timeout passed before the response began.
     pub fn timeout() -> Self {
-        Self::new(504, "upstream request timeout", "response_timeout")
-            .flag(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
+        Self::new(Reason::Timeout, 504, "upstream request timeout", "response_timeout")
     }
 
     /// A redirect to `location`.
     pub fn redirect(status: u16, location: impl Into<Bytes>, details: &'static str) -> Self {
-        let mut reply = Self::new(status, "", details);
+        let mut reply = Self::new(Reason::Redirect, status, "", details);
         reply.headers.append("location", location);
         reply
     }
@@ -114,61 +124,51 @@ impl LocalReply {
     /// A call that got no response; `retried`: it was tried more than once.
     pub fn of_failure(failure: &CallFailure, retried: bool) -> Self {
         match failure {
-            CallFailure::NoHealthyUpstream => Self::new(503, "no healthy upstream", "no_healthy_upstream")
-                .flag(ResponseFlags::NO_HEALTHY_UPSTREAM),
+            CallFailure::NoHost(reason) => {
+                Self::new(*reason, 503, "no healthy upstream", "no_healthy_upstream")
+            }
             CallFailure::Overflow(_) => {
-                let mut reply = Self::upstream_reset(503, "overflow", None, retried);
-                reply.flags = ResponseFlags::UPSTREAM_OVERFLOW;
+                let mut reply = Self::upstream_reset(Reason::Overflow, "overflow", None, retried);
                 reply.headers.append("x-envoy-overloaded", "true");
                 reply
             }
             CallFailure::Connect(failure) => {
-                let mut reply = if failure.timed_out {
-                    Self::upstream_reset(503, "connection timeout", None, retried)
-                } else {
-                    let text = match failure.reason {
-                        Reason::UpstreamTls => format!("TLS_error: {}", failure.detail),
-                        _ => format!("delayed connect error: {}", failure.detail),
-                    };
-                    Self::upstream_reset(503, "remote connection failure", Some(text), retried)
-                };
-                reply.flags = ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
-                reply
+                if failure.timed_out {
+                    return Self::upstream_reset(failure.reason, "connection timeout", None, retried);
+                }
+                let what = if failure.is_tls() { "TLS_error" } else { "delayed connect error" };
+                let text = Some(format!("{what}: {}", failure.detail));
+                Self::upstream_reset(failure.reason, "remote connection failure", text, retried)
             }
-            CallFailure::PerTryTimeout => {
-                Self { details: "upstream_per_try_timeout".into(), ..Self::timeout() }
-            }
-            CallFailure::PerTryIdleTimeout => {
-                Self { details: "upstream_per_try_idle_timeout".into(), ..Self::timeout() }
-            }
+            CallFailure::PerTryTimeout => Self::per_try_timeout("upstream_per_try_timeout"),
+            CallFailure::PerTryIdleTimeout => Self::per_try_timeout("upstream_per_try_idle_timeout"),
             CallFailure::Send { blame: Blame::Upstream, reason, .. } => {
-                let (status, cause) = match reason {
-                    Reason::UpstreamProtocol => (502, "protocol error"),
-                    Reason::UpstreamResetStream => (503, "remote reset"),
-                    Reason::UpstreamRefusedStream => (503, "remote refused stream reset"),
-                    _ => (503, "connection termination"),
+                let cause = match reason {
+                    Reason::UpstreamProtocol => "protocol error",
+                    Reason::UpstreamResetStream => "remote reset",
+                    Reason::UpstreamRefusedStream => "remote refused stream reset",
+                    _ => "connection termination",
                 };
-                let mut reply = Self::upstream_reset(status, cause, None, retried);
-                reply.flags = ResponseFlags::of(*reason);
-                reply
+                Self::upstream_reset(*reason, cause, None, retried)
             }
             // The client's own body broke a rule, or broke off: then whatever is said here, it hardly arrives.
-            CallFailure::Send { reason: Reason::BadRequest, .. } => Self {
-                close: true,
-                ..Self::new(400, "Bad Request", "http1.codec_error")
-                    .flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
-            },
+            CallFailure::Send { reason: Reason::BadRequest, .. } => {
+                Self { close: true, ..Self::new(Reason::BadRequest, 400, "Bad Request", "http1.codec_error") }
+            }
             // The codec's clock ran out a moment before the stream's own.
             CallFailure::Send { blame: Blame::Downstream, reason: Reason::Timeout, .. } => {
                 Passed::Idle.reply(false)
             }
-            CallFailure::Send { reason, .. } => {
-                Self::new(400, "", "downstream_request_body_error").flag(ResponseFlags::of(*reason))
-            }
+            CallFailure::Send { reason, .. } => Self::new(*reason, 400, "", "downstream_request_body_error"),
         }
     }
 
-    fn upstream_reset(status: u16, cause: &'static str, transport: Option<String>, retried: bool) -> Self {
+    /// One try took too long; `details`: in which way.
+    pub fn per_try_timeout(details: &'static str) -> Self {
+        Self { reason: Reason::PerTryTimeout, details: details.into(), ..Self::timeout() }
+    }
+
+    fn upstream_reset(reason: Reason, cause: &'static str, transport: Option<String>, retried: bool) -> Self {
         let latest = if retried { "retried and the latest reset reason" } else { "reset reason" };
         // Why the transport failed stands in the log only, as in Envoy: it is not the client's business.
         let body = format!("upstream connect error or disconnect/reset before headers. {latest}: {cause}");
@@ -179,8 +179,9 @@ impl LocalReply {
         }
         // Details are one word in a log line.
         let details = details.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
+        let details = format!("upstream_reset_before_response_started{{{details}}}");
         let mut reply =
-            Self::new(status, body, format!("upstream_reset_before_response_started{{{details}}}"));
+            Self::new(reason, if reason == Reason::UpstreamProtocol { 502 } else { 503 }, body, details);
         reply.transport_failure = transport.map_or(Cow::Borrowed(""), Cow::Owned);
         reply
     }
@@ -243,7 +244,7 @@ mod tests {
         };
         let reply = LocalReply::of_failure(&reset, false);
         assert_eq!((reply.status, reply.flags.to_string().as_str()), (503, "UC"));
-        let reply = LocalReply::of_failure(&CallFailure::NoHealthyUpstream, false);
+        let reply = LocalReply::of_failure(&CallFailure::NoHost(Reason::NoHealthyUpstream), false);
         assert_eq!(
             (reply.status, &reply.body[..], reply.flags.to_string().as_str()),
             (503, &b"no healthy upstream"[..], "UH")
@@ -274,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_head_has_the_length_but_no_body() {
-        let (head, body) = LocalReply::new(403, "no", "x").into_response(true);
+        let (head, body) = LocalReply::new(Reason::PolicyDenied, 403, "no", "x").into_response(true);
         assert!(body.is_end());
         assert_eq!((head.length, head.headers.get_str("content-length")), (BodyLength::None, Some("2")));
         let (head, _) = LocalReply::no_route().into_response(false);

@@ -24,6 +24,7 @@ use crate::http::{
 };
 use crate::route::{Picked, Routing, canonical, rewrite};
 use crate::telemetry::request_id::{self, RequestIdRules};
+use crate::upstream::failure;
 use crate::upstream::retry::Marks;
 
 /// Serves one downstream connection: hand it to the codec as its handler. The chain can be swapped while the connection
@@ -202,6 +203,7 @@ impl Serving {
     ) -> (ResponseHead, Body) {
         let for_grpc = request.is_some_and(grpc_reply::is_grpc);
         let reply = if for_grpc { grpc_reply::convert(reply) } else { reply };
+        exchange.record.reason = Some(reply.reason);
         exchange.record.flags.set(reply.flags);
         exchange.marks = reply.marks;
         exchange.record.details = reply.details.clone();
@@ -217,6 +219,18 @@ impl Serving {
         (head, body)
     }
 
+    /// What a proxy of the mesh is told about a failure.
+    fn failure(&self, exchange: &Exchange) -> Option<Bytes> {
+        let record = &exchange.record;
+        if record.reason.is_none() && exchange.marks == Marks::default() {
+            return None;
+        }
+        let peer = record.failing_peer(&self.connection.facts);
+        let hop = record.told.as_ref().map_or(&*self.worker.shared.own_name, |told| &*told.hop);
+        let failure = record.reason.map(|reason| (reason, hop, peer.as_deref()));
+        failure::text(exchange.marks, failure)
+    }
+
     fn finish_head(&self, head: &mut ResponseHead, exchange: &mut Exchange) {
         for filter in self.connection.chain.filters().rev() {
             filter.on_response(head, exchange);
@@ -228,10 +242,10 @@ impl Serving {
         };
         response_headers::complete(head, with);
         // Between proxies of the mesh only.
-        if let Some(marks) = exchange.marks.text()
-            && self.connection.session.as_ref().is_some_and(|session| session.peer.is_some())
+        if self.connection.is_mesh_peer()
+            && let Some(text) = self.failure(exchange)
         {
-            head.headers.set(Marks::HEADER, marks);
+            head.headers.set(Marks::HEADER, text);
         }
         exchange.begin_response(head);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use base::Reason;
 use config::model::{RbacFilter, RbacRules};
 
 use super::chain::{Filter, Verdict};
@@ -46,10 +47,8 @@ impl Filter for Rbac {
         }
         connection.cells.denied.increment();
         tell(rules, verdict.policy, head, &caller, exchange);
-        let details = format!("rbac_access_denied_matched_policy[{}]", verdict.policy.unwrap_or("none"));
-        // One word in a log line.
-        let details = details.replace(|c: char| c.is_whitespace() || c.is_control(), "_");
-        Verdict::Reply(Box::new(LocalReply::new(403, BODY, details)))
+        let details = denial_log::details(verdict.policy);
+        Verdict::Reply(Box::new(LocalReply::new(Reason::PolicyDenied, 403, BODY, details)))
     }
 }
 

@@ -7,7 +7,6 @@ use base::{Blame, Reason};
 use super::deadlines::{Deadlines, Passed};
 use super::exchange::{Exchange, grpc_status};
 use crate::http::{Body, BodyError, BodyLength, BodyStream, Frame};
-use crate::telemetry::ResponseFlags;
 use crate::telemetry::labels::Protocol;
 
 /// A response's body that ends its exchange.
@@ -44,11 +43,16 @@ impl RecordedBody {
         }
     }
 
-    fn fail(&mut self, flags: ResponseFlags, details: &'static str) {
+    fn fail(&mut self, reason: Reason, details: &'static str) {
         if let Some(exchange) = &mut self.exchange {
-            exchange.flag(flags, details);
+            exchange.fail(reason, details);
         }
         self.finish();
+    }
+
+    fn pass(&mut self, passed: Passed) {
+        let ended = self.exchange.as_ref().is_some_and(|exchange| exchange.progress.end.get().is_some());
+        self.fail(passed.reason(ended), passed.details());
     }
 
     fn give_up(&mut self, passed: Passed) -> BodyError {
@@ -58,7 +62,7 @@ impl RecordedBody {
         {
             exchange.worker.upstream.cluster(cluster).cells.timeouts.increment();
         }
-        self.fail(passed.flags(), passed.details());
+        self.pass(passed);
         // Dropping it closes the upstream's connection.
         self.inner = Body::empty();
         BodyError::new(Blame::Upstream, Reason::Timeout, format!("a time limit passed: {}", passed.details()))
@@ -75,6 +79,11 @@ fn details(reason: Reason) -> &'static str {
         Reason::UpstreamRefusedStream => "upstream_reset_after_response_started{remote_refused_stream_reset}",
         _ => "downstream_request_body_error",
     }
+}
+
+/// A host that breaks off in the middle of its answer has a row of its own.
+fn in_body(reason: Reason) -> Reason {
+    if reason == Reason::UpstreamReset { Reason::UpstreamResetBody } else { reason }
 }
 
 impl BodyStream for RecordedBody {
@@ -105,11 +114,9 @@ impl BodyStream for RecordedBody {
             Poll::Ready(Some(Err(error)))
                 if (error.blame, error.reason) == (Blame::Downstream, Reason::Timeout) =>
             {
-                self.fail(Passed::Idle.flags(), Passed::Idle.details());
+                self.pass(Passed::Idle);
             }
-            Poll::Ready(Some(Err(error))) => {
-                self.fail(ResponseFlags::of(error.reason), details(error.reason))
-            }
+            Poll::Ready(Some(Err(error))) => self.fail(in_body(error.reason), details(error.reason)),
             Poll::Ready(None) => self.finish(),
             Poll::Pending => {
                 let passed = self.deadlines.as_mut().map(|deadlines| deadlines.poll_passed(cx));

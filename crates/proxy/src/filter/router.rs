@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
+use base::Reason;
 use config::model::{Address, Forward, HostRewrite, RouteAction, RouterFilter};
 
 use super::deadlines::{Deadlines, Passed};
@@ -83,7 +84,8 @@ impl Router {
             }
             RouteAction::DirectResponse(direct) => {
                 let body = bytes::Bytes::copy_from_slice(&direct.body);
-                let mut reply = LocalReply::new(direct.status, body, "direct_response");
+                let mut reply =
+                    LocalReply::new(Reason::DirectResponse, direct.status, body, "direct_response");
                 if direct.status == 201 {
                     reply.headers.append("location", own_address(head));
                 }
@@ -265,9 +267,14 @@ impl Router {
         sent_at: Instant,
         exchange: &mut Exchange,
     ) -> (ResponseHead, Body) {
-        let Answer { mut head, body, pool, denied, marks, at: now } = answer;
+        let Answer { mut head, body, pool, denied, said, at: now } = answer;
         exchange.record.flags.set(denied_flags(denied));
-        exchange.marks = marks;
+        exchange.marks = said.marks;
+        if let Some((reason, told)) = said.failure {
+            // The flag stays the other proxy's: for this one it is an answer like any other.
+            exchange.record.reason = Some(reason);
+            exchange.record.told = Some(told);
+        }
         note_retried(exchange, fails(&head));
         exchange.record.response_begin = Some(now);
         exchange.record.details = "via_upstream".into();

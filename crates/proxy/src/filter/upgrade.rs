@@ -1,5 +1,6 @@
 //! Offers to go on in another protocol: WebSocket, and whatever else `upgrade_configs` allow.
 
+use base::Reason;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use config::model::{Forward, HttpConnectionManager, Upgrade};
@@ -40,7 +41,7 @@ pub fn decide(
         return Ok(());
     }
     if head.version.is_http2() {
-        return Err(Box::new(LocalReply::new(403, "", "upgrade_failed")));
+        return Err(Box::new(LocalReply::new(Reason::UpgradeRefused, 403, "", "upgrade_failed")));
     }
     head.upgrade = None;
     head.headers.remove("upgrade");

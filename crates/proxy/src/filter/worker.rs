@@ -36,6 +36,8 @@ pub struct Shared {
     pub retried: RetriedRequests,
     /// Who this proxy is, for its peers.
     pub own: OwnMetadata,
+    /// Who this proxy is, for logs and peers: `namespace/workload`.
+    pub own_name: Arc<str>,
     /// Who this proxy is, for metrics.
     pub own_workload: Interned<Workload>,
 }
@@ -51,6 +53,7 @@ impl Shared {
             retried: RetriedRequests::default(),
             registry,
             routing,
+            own_name: format!("{}/{}", own_workload.namespace, own_workload.workload).into(),
             own,
             own_workload,
         })

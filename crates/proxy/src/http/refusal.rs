@@ -81,15 +81,15 @@ impl Refusal {
     }
 
     /// The stable code, when it is a request that was refused.
-    pub const fn reason(self) -> Reason {
+    pub fn reason(self) -> Reason {
         match self {
+            Refusal::NO_PATH => Reason::PathNotCanonical,
             Refusal::HeadTooLarge { .. } | Refusal::TooManyHeaders { .. } => Reason::HeadersTooLarge,
-            Refusal::Malformed(_)
-            | Refusal::Invalid { .. }
-            | Refusal::Unsupported { .. }
-            | Refusal::Tunnel
-            | Refusal::OldVersion => Reason::BadRequest,
-            Refusal::HeadTimeout { .. } => Reason::Timeout,
+            Refusal::Malformed(_) | Refusal::Invalid { .. } => Reason::BadRequest,
+            Refusal::Unsupported { .. } => Reason::Unsupported,
+            Refusal::Tunnel => Reason::NoRoute,
+            Refusal::OldVersion => Reason::OldHttp,
+            Refusal::HeadTimeout { .. } => Reason::HeadTimeout,
         }
     }
 

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Reason;
 use runtime::{Drain, DrainWatch};
 
 use super::authorize::allowed;
@@ -61,8 +62,8 @@ impl<'a> Attachment<'a> {
     }
 
     /// Follows the edits of the listener, and gives each chain that the connection goes on under to `adopt`. Ends when
-    /// the connection has to be closed.
-    pub async fn follow(&self, adopt: impl Fn(&Chain)) {
+    /// the connection has to be closed, and says why.
+    pub async fn follow(&self, adopt: impl Fn(&Chain)) -> Reason {
         loop {
             let current = self.chain.borrow().clone();
             // Every wake of the connection passes here: asking must not touch what all connections share.
@@ -74,11 +75,12 @@ impl<'a> Attachment<'a> {
                     *self.chain.borrow_mut() = next.clone();
                 }
                 Fate::LastCall => break,
-                Fate::Denied => return,
+                Fate::Denied => return Reason::ConnectionDenied,
             }
         }
         self.drain.start();
         tokio::time::sleep(GRACE).await;
+        if self.bound.is_draining() { Reason::Draining } else { Reason::ConfigurationChanged }
     }
 
     fn fate(&self, old: &Chain) -> Fate {

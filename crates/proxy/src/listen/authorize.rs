@@ -8,9 +8,14 @@ use super::worker::Worker;
 use crate::filter::{Downstream, denial_log};
 use crate::route::view::CallerView;
 
-/// Whether every RBAC filter of a chain lets the connection pass. A refusal is logged, unless there were many.
+/// Whether every RBAC filter of a chain lets the connection pass.
 pub fn allowed(worker: &Worker, filters: &[NetworkFilter], downstream: &Downstream) -> bool {
-    let Some((rules, policy)) = denial(filters, downstream) else { return true };
+    denied(worker, filters, downstream).is_none()
+}
+
+/// The details of a connection that an RBAC filter denies, Envoy's words. The denial is logged, unless there were many.
+pub fn denied(worker: &Worker, filters: &[NetworkFilter], downstream: &Downstream) -> Option<String> {
+    let (rules, policy) = denial(filters, downstream)?;
     if let Some(suppressed) = worker.http.denials.admit(Instant::now()) {
         let session = downstream.session.as_ref();
         let peer = session.and_then(|session| session.peer.as_deref());
@@ -18,7 +23,7 @@ pub fn allowed(worker: &Worker, filters: &[NetworkFilter], downstream: &Downstre
         let reason = denial_log::explain(rules, policy);
         tracing::warn!(peer = %downstream.remote, suppressed, "connection denied from {who}: {reason}");
     }
-    false
+    Some(denial_log::details(policy))
 }
 
 /// The rules that deny the connection, and the policy where one did.

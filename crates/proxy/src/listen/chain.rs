@@ -9,6 +9,7 @@ use runtime::{Drain, DrainWatch};
 use super::inspect::Inspectors;
 use crate::filter::{HttpChain, Shared};
 use crate::tcp::TcpChain;
+use crate::telemetry::access_log::AccessLogs;
 use crate::tls::{Secrets, ServerTls};
 
 /// ALPN name of HTTP/2.
@@ -125,6 +126,8 @@ pub struct ActiveListener {
     pub inspectors: Inspectors,
     /// Connections come by redirection: where they wanted to go is asked of the system.
     pub redirected: bool,
+    /// Where the ends of connections are logged.
+    pub logs: AccessLogs,
 }
 
 impl ActiveListener {
@@ -164,7 +167,9 @@ impl ActiveListener {
         }
         let inspectors = Inspectors::of(config);
         let redirected = config.listener_filters.contains(&ListenerFilter::OriginalDestination);
-        Ok(ActiveListener { config: config.clone(), chains, default, inspectors, redirected })
+        let logs = AccessLogs::compile(&config.access_log, &parts.shared.sinks)
+            .map_err(|error| Refused { path: "access_log".to_owned(), reason: error.to_string() })?;
+        Ok(ActiveListener { config: config.clone(), chains, default, inspectors, redirected, logs })
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Chain>> + Clone {

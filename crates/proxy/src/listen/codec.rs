@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use base::Reason;
 use bytes::BytesMut;
 use config::model::{Codec, HttpConnectionManager};
 use runtime::DrainWatch;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::chain::ALPN_HTTP2;
 use super::worker::Worker;
 use crate::filter::{ConnectionManager, Downstream};
-use crate::http::h2_server::{self, Flood};
+use crate::http::h2_server::{self, Closed, ConnectionError, Flood};
 use crate::http::{Version, preface};
 
 /// How long a connection whose first byte has not come may still send it once the drain has begun: as between two
@@ -56,7 +57,7 @@ pub async fn choose<IO: AsyncRead + Unpin>(
     }
 }
 
-/// Serves HTTP/2 to the end of the connection.
+/// Serves HTTP/2 to the end of the connection, and says why it ended other than well.
 pub async fn serve_http2<IO>(
     worker: &Worker,
     peer: SocketAddr,
@@ -64,15 +65,29 @@ pub async fn serve_http2<IO>(
     handler: &ConnectionManager,
     config: &HttpConnectionManager,
     drain: &DrainWatch,
-) where
+) -> Option<Reason>
+where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let options = super::options::http2_options(config);
-    match h2_server::serve(stream, handler, &options, drain).await {
-        Ok(h2_server::Closed::Flooded(flood)) => flooded(worker, peer, flood),
+    let served = h2_server::serve(stream, handler, &options, drain).await;
+    let reason = match &served {
+        Ok(Closed::ByClient | Closed::LastRequest) => None,
+        Ok(Closed::Idle) => Some(Reason::IdleTimeout),
+        Ok(Closed::Drained) => Some(Reason::Draining),
+        Ok(Closed::Aged) => Some(Reason::MaxDuration),
+        Ok(Closed::Flooded(_)) => Some(Reason::Flood),
+        Ok(Closed::HeadTimeout) => Some(Reason::HeadTimeout),
+        Err(ConnectionError::NoPreface(_)) => Some(Reason::Undetected),
+        Err(ConnectionError::Http2(error)) if error.is_io() => Some(Reason::DownstreamReset),
+        Err(ConnectionError::Http2(_)) => Some(Reason::BadRequest),
+    };
+    match served {
+        Ok(Closed::Flooded(flood)) => flooded(worker, peer, flood),
         Ok(closed) => tracing::trace!(%peer, ?closed, "connection closed"),
         Err(error) => tracing::debug!(%peer, "{error}"),
     }
+    reason
 }
 
 /// Anybody can flood; nobody may fill the log with it.

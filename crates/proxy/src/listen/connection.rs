@@ -1,29 +1,33 @@
 //! One accepted connection, from its first byte to its last: inspection, filter chain, handshake, protocol.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base::Reason;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::attachment::Attachment;
-use super::authorize::allowed;
+use super::authorize::denied;
 use super::bound::{Bound, count};
 use super::chain::{ActiveListener, Chain};
 use super::choose::{self, Asked};
 use super::codec;
 use super::detect::{Detected, Detection, Undetected, late};
+use super::ended::{self, Ended};
 use super::inspect::{Seen, begins_like_tls};
 use super::original;
 use super::worker::Worker;
 use crate::filter::{ConnectionManager, Downstream, HttpChain};
 use crate::http::Version;
-use crate::http::h1::server::{ConnectionError, serve};
+use crate::http::h1::server::serve;
 use crate::tcp;
 use crate::tcp::Dialled;
 use crate::tcp::prefixed::Prefixed;
@@ -44,6 +48,18 @@ enum Dropped {
     Handshake(HandshakeError),
 }
 
+impl Dropped {
+    /// The row of the table.
+    fn reason(&self) -> Reason {
+        match self {
+            Dropped::Undetected(_) => Reason::Undetected,
+            Dropped::NoChain(_) => Reason::NoFilterChain,
+            Dropped::Plaintext => Reason::PlaintextRefused,
+            Dropped::Handshake(error) => error.code,
+        }
+    }
+}
+
 impl From<io::Error> for Dropped {
     fn from(error: io::Error) -> Self {
         Dropped::Undetected(error.into())
@@ -59,10 +75,29 @@ pub async fn run(worker: Rc<Worker>, bound: Arc<Bound>, stream: TcpStream, remot
     if listener.redirected {
         local = original::destination(&stream, local);
     }
-    let downstream = Downstream { local, remote, session: None, passed_server_name: None };
+    let mut downstream = Downstream { local, remote, session: None, passed_server_name: None };
     let accepted = Accepted { worker: &worker, bound: &bound, listener: &listener };
-    if let Err(dropped) = accepted.serve(stream, downstream).await {
+    let record = (!listener.logs.is_empty()).then(tcp::record);
+    let ended = accepted.serve(stream, &mut downstream).await.unwrap_or_else(|dropped| {
         report(&worker, &bound, remote, &dropped);
+        Ended::from(dropped)
+    });
+    if let Some(mut record) = record {
+        ended.tell(&mut record);
+        listener.logs.write(&record, &downstream.facts());
+    }
+}
+
+impl From<Dropped> for Ended {
+    fn from(dropped: Dropped) -> Ended {
+        let reason = Some(dropped.reason());
+        match dropped {
+            Dropped::NoChain(_) => {
+                Ended { reason, termination: "filter_chain_not_found".into(), ..Ended::default() }
+            }
+            Dropped::Handshake(error) => Ended { reason, handshake: error.reason.into(), ..Ended::default() },
+            Dropped::Plaintext | Dropped::Undetected(_) => Ended::by(reason),
+        }
     }
 }
 
@@ -98,20 +133,20 @@ struct Accepted<'a> {
 }
 
 /// A connection whose chain is chosen.
-struct Chosen {
+struct Chosen<'a> {
     chain: Arc<Chain>,
-    downstream: Downstream,
+    downstream: &'a Downstream,
     seen: Seen,
     dialled: Option<Dialled>,
 }
 
 impl Accepted<'_> {
-    async fn serve(&self, mut stream: TcpStream, mut downstream: Downstream) -> Result<(), Dropped> {
+    async fn serve(&self, mut stream: TcpStream, downstream: &mut Downstream) -> Result<Ended, Dropped> {
         let mut buffer = BytesMut::new();
         let mut detected = Detected::default();
         if self.listener.inspectors.any() {
             let (worker, listener, accepted) = (self.worker, self.listener, tokio::time::Instant::now());
-            let detection = Detection { worker, listener, downstream: &downstream, accepted };
+            let detection = Detection { worker, listener, downstream, accepted };
             detected = detection.run(&mut stream, &mut buffer).await.map_err(Dropped::Undetected)?;
         }
         let Detected { mut seen, dialled } = detected;
@@ -123,8 +158,7 @@ impl Accepted<'_> {
         let Some(tls) = &chain.tls else {
             downstream.passed_server_name = seen.sni.as_deref().map(Arc::from);
             let stream = Prefixed::new(buffer.freeze(), stream);
-            self.speak(stream, Chosen { chain, downstream, seen, dialled }).await;
-            return Ok(());
+            return Ok(self.speak(stream, Chosen { chain, downstream, seen, dialled }).await);
         };
         let limit = chain.config.transport_socket_connect_timeout.unwrap_or(HANDSHAKE_LIMIT);
         let (stream, session) = handshake(tls, stream, buffer, downstream.remote, limit).await?;
@@ -134,33 +168,40 @@ impl Accepted<'_> {
             seen = Seen { tls: true, sni: session.sni.as_deref().map(str::to_owned), alpn };
         }
         downstream.session = Some(session);
-        self.speak(stream, Chosen { chain: chain.clone(), downstream, seen, dialled }).await;
-        Ok(())
+        Ok(self.speak(stream, Chosen { chain: chain.clone(), downstream, seen, dialled }).await)
     }
 
-    async fn speak<IO>(&self, stream: IO, chosen: Chosen)
+    async fn speak<IO>(&self, stream: IO, chosen: Chosen<'_>) -> Ended
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let Chosen { chain, downstream, seen, dialled } = chosen;
-        if !allowed(self.worker, &chain.config.filters, &downstream) {
-            return;
+        if let Some(termination) = denied(self.worker, &chain.config.filters, downstream) {
+            let termination = Cow::Owned(termination);
+            return Ended { reason: Some(Reason::ConnectionDenied), termination, ..Ended::default() };
         }
-        let attachment = Attachment::new(self.worker, self.bound, seen, &downstream, chain.clone());
+        let attachment = Attachment::new(self.worker, self.bound, seen, downstream, chain.clone());
         match (&chain.http, &chain.tcp) {
             (Some(chain), _) => {
                 drop(dialled);
-                http(self.worker, &attachment, chain, stream, downstream.clone()).await;
+                Ended::by(http(self.worker, &attachment, chain, stream, downstream.clone()).await)
             }
             (None, Some(chain)) => {
-                tokio::select! {
+                let cut = Cell::new(Reason::Draining);
+                // Told before the forwarding is dropped.
+                let follow = async {
+                    let why = attachment.follow(|_| {}).await;
+                    cut.set(why);
+                    why
+                };
+                Ended::by(tokio::select! {
                     biased;
-                    () = attachment.follow(|_| {}) => {}
-                    () = tcp::forward(&self.worker.tcp, chain, stream, &downstream, dialled) => {}
-                }
+                    why = follow => Some(why),
+                    ended = tcp::forward(&self.worker.tcp, chain, stream, downstream, dialled, &cut) => ended,
+                })
             }
             // Refused when the chain was built.
-            (None, None) => {}
+            (None, None) => Ended::default(),
         }
     }
 }
@@ -193,7 +234,8 @@ async fn http<IO>(
     http: &Arc<HttpChain>,
     mut stream: IO,
     downstream: Downstream,
-) where
+) -> Option<Reason>
+where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let peer = downstream.remote;
@@ -207,23 +249,17 @@ async fn http<IO>(
     let served = async {
         let mut begun = BytesMut::new();
         let drain = attachment.drain();
-        let version = codec::choose(&http.config, &downstream, drain, &mut stream, &mut begun).await?;
+        let version = codec::choose(&http.config, &downstream, drain, &mut stream, &mut begun).await;
+        let Some(version) = version else { return Some(Reason::Undetected) };
         let stream = Prefixed::new(begun.freeze(), stream);
         if version == Version::Http2 {
-            codec::serve_http2(worker, peer, stream, &handler, &http.config, drain).await;
-            return None;
+            return codec::serve_http2(worker, peer, stream, &handler, &http.config, drain).await;
         }
-        Some(serve(stream, &handler, &options, drain).await)
+        ended::http1(peer, serve(stream, &handler, &options, drain).await)
     };
-    let served = tokio::select! {
+    tokio::select! {
         biased;
-        () = follow => return,
-        served = served => served,
-    };
-    let Some(served) = served else { return };
-    match served {
-        Ok(closed) => tracing::trace!(%peer, ?closed, "connection closed"),
-        Err(ConnectionError::ClientGone) => tracing::trace!(%peer, "the client went away"),
-        Err(error) => tracing::debug!(%peer, "{error}"),
+        why = follow => Some(why),
+        ended = served => ended,
     }
 }

@@ -18,6 +18,7 @@ pub mod detect;
 #[cfg(test)]
 mod detect_tests;
 pub mod drain;
+mod ended;
 pub mod fuzzing;
 pub mod inspect;
 pub mod last_accept;

@@ -144,6 +144,7 @@ pub fn listening(address: SocketAddr, filter_chains: Vec<FilterChain>) -> Listen
         filter_chains,
         default_filter_chain: None,
         tcp_backlog_size: None,
+        access_log: vec![],
     }
 }
 

@@ -260,8 +260,9 @@ async fn a_forwarded_connection_that_is_cut_is_logged_with_what_went_through() {
         let chain = TcpChain::build(&proxy, Direction::Inbound, true, &bench.shared).unwrap();
         let (local, remote) = (bench.address, bench.address);
         let downstream = filter::Downstream { local, remote, session: None, passed_server_name: None };
+        let cut = std::cell::Cell::new(base::Reason::Draining);
         tokio::select! {
-            () = tcp::forward(&forwarder, &chain, near, &downstream, None) => panic!("it ended by itself"),
+            _ = tcp::forward(&forwarder, &chain, near, &downstream, None, &cut) => panic!("it ended by itself"),
             answer = async {
                 client.write_all(b"?").await.unwrap();
                 client.read_u8().await

@@ -5,18 +5,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base::Reason;
 use runtime::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::bound::{Bound, count};
 use super::connection;
+use super::ended::Ended;
 use super::last_accept;
 use super::limits::ConnectionLimit;
 use super::manager::Command;
-use crate::filter;
 use crate::filter::denial_log::DenialLog;
-use crate::tcp::Forwarder;
+use crate::filter::{self, Downstream};
+use crate::tcp::{self, Forwarder};
 
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -84,6 +86,14 @@ fn start(worker: &Rc<Worker>, bound: &Arc<Bound>, stream: TcpStream, peer: std::
         count(&bound.counts.overflow);
         count(&bound.counts.closed);
         let limit = worker.limit.limit();
+        let listener = bound.current();
+        if !listener.logs.is_empty() {
+            let mut record = tcp::record();
+            Ended::by(Some(Reason::ConnectionLimit)).tell(&mut record);
+            let local = stream.local_addr().unwrap_or(bound.address);
+            let downstream = Downstream { local, remote: peer, session: None, passed_server_name: None };
+            listener.logs.write(&record, &downstream.facts());
+        }
         // Anybody can open connections; nobody may fill the log with them.
         if let Some(suppressed) = worker.failures.admit(Instant::now()) {
             tracing::warn!(listener = %bound.name, %peer, limit, suppressed, "closed: too many connections; raise `ulimit -n`");

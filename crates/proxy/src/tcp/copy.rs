@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use base::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -42,9 +43,29 @@ pub enum CopyError {
     /// Nothing came for the idle time.
     #[error("no bytes in either direction for {0:?}")]
     Idle(Duration),
-    /// A side broke.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    /// The client's side broke.
+    #[error("the client's side broke: {0}")]
+    Client(io::Error),
+    /// The upstream's side broke.
+    #[error("the upstream's side broke: {0}")]
+    Upstream(io::Error),
+}
+
+impl CopyError {
+    /// The row of the table.
+    pub fn reason(&self) -> Reason {
+        match self {
+            CopyError::Idle(_) => Reason::IdleTimeout,
+            CopyError::Client(_) => Reason::DownstreamReset,
+            CopyError::Upstream(_) => Reason::UpstreamReset,
+        }
+    }
+}
+
+/// Which of the two sides of one direction broke.
+enum Broken {
+    From(io::Error),
+    To(io::Error),
 }
 
 /// Copies until both directions have ended. `copied` says at any time how much went, also when it fails or is dropped.
@@ -67,16 +88,20 @@ where
     let received = |bytes| copied.set(Copied { received: copied.get().received + bytes, ..copied.get() });
     let (mut up, mut down) = (OneWay::default(), OneWay::default());
     let copying = poll_fn(|cx| {
-        let upwards = up.poll(cx, &mut client, &mut upstream, scratch, &last, sent)?;
-        let downwards = down.poll(cx, &mut upstream, &mut client, scratch, &last, received)?;
-        if upwards.is_ready() && downwards.is_ready() {
-            Poll::Ready(io::Result::Ok(()))
-        } else {
-            Poll::Pending
-        }
+        let upwards =
+            up.poll(cx, &mut client, &mut upstream, scratch, &last, sent).map_err(|it| match it {
+                Broken::From(error) => CopyError::Client(error),
+                Broken::To(error) => CopyError::Upstream(error),
+            })?;
+        let downwards = down.poll(cx, &mut upstream, &mut client, scratch, &last, received);
+        let downwards = downwards.map_err(|it| match it {
+            Broken::From(error) => CopyError::Upstream(error),
+            Broken::To(error) => CopyError::Client(error),
+        })?;
+        if upwards.is_ready() && downwards.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     });
     tokio::select! {
-        result = copying => result.map_err(CopyError::from),
+        result = copying => result,
         limit = idle_for(idle, &last) => Err(CopyError::Idle(limit)),
     }
 }
@@ -104,25 +129,26 @@ impl OneWay {
         scratch: &Scratch,
         last: &Cell<Instant>,
         count: impl Fn(u64),
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<(), Broken>> {
         while !self.closed {
             while self.taken < self.waiting.len() {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.waiting[self.taken..]))?;
-                self.wrote(written, last, &count)?;
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.waiting[self.taken..]))
+                    .and_then(|written| self.wrote(written, last, &count).map(|()| written))
+                    .map_err(Broken::To)?;
                 self.taken += written;
             }
             // Gives the memory back.
             (self.waiting, self.taken) = (Vec::new(), 0);
             if self.ended {
-                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Broken::To)?;
                 self.closed = true;
                 break;
             }
             let mut scratch = scratch.0.borrow_mut();
             let mut buffer = ReadBuf::new(&mut scratch);
-            if Pin::new(&mut *from).poll_read(cx, &mut buffer)?.is_pending() {
+            if Pin::new(&mut *from).poll_read(cx, &mut buffer).map_err(Broken::From)?.is_pending() {
                 if self.unflushed {
-                    ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                    ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Broken::To)?;
                     self.unflushed = false;
                 }
                 return Poll::Pending;
@@ -133,12 +159,12 @@ impl OneWay {
             if self.ended {
                 continue;
             }
-            let written = match Pin::new(&mut *to).poll_write(cx, read)? {
+            let written = match Pin::new(&mut *to).poll_write(cx, read).map_err(Broken::To)? {
                 Poll::Ready(written) => written,
                 Poll::Pending => 0,
             };
             if written > 0 {
-                self.wrote(written, last, &count)?;
+                self.wrote(written, last, &count).map_err(Broken::To)?;
             }
             self.waiting.extend_from_slice(read.get(written..).unwrap_or_default());
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
+use base::Reason;
 use bytes::{Bytes, BytesMut};
 use config::model::{Priority, TcpCluster, TcpProxy};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -73,12 +74,24 @@ impl Drop for Open {
 pub enum Failure {
     /// The configuration names a cluster that is not there.
     NoCluster(Option<Arc<str>>),
-    /// The cluster has no usable host.
-    NoHost,
+    /// The cluster has no usable host, and why.
+    NoHost(Reason),
     /// A limit of the circuit breaker is reached.
     Overflow,
     /// No host could be connected to.
     Connect(ConnectFailure),
+}
+
+impl Failure {
+    /// The row of the table.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Failure::NoCluster(_) => Reason::NoCluster,
+            Failure::NoHost(reason) => *reason,
+            Failure::Overflow => Reason::Overflow,
+            Failure::Connect(failure) => failure.reason,
+        }
+    }
 }
 
 /// The record of a connection that begins now.
@@ -103,12 +116,7 @@ pub async fn dial(
             Ok(Dialled { choice, stream, record, called, places, greeting: BytesMut::new() })
         }
         Err(failure) => {
-            record.flags.set(match &failure {
-                Failure::NoCluster(_) => ResponseFlags::NO_CLUSTER,
-                Failure::NoHost => ResponseFlags::NO_HEALTHY_UPSTREAM,
-                Failure::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
-                Failure::Connect(_) => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
-            });
+            record.fail(failure.reason());
             if let Failure::Connect(failure) = &failure {
                 record.flags.set(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
                 record.transport_failure = Cow::Owned(failure.detail.clone());
@@ -142,7 +150,7 @@ async fn open(
     let balancer = forwarder.balancer(&cluster);
     let state = forwarder.worker.upstream.cluster(&cluster);
     let mut tried = Vec::new();
-    let mut last = Failure::NoHost;
+    let mut last = Failure::NoHost(cluster.why_no_host());
     for _ in 0..proxy.max_connect_attempts.max(1) {
         let hosts = cluster.hosts();
         let random = &forwarder.worker.random;

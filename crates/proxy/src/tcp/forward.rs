@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base::Reason;
 use config::model::{TcpCluster, TcpProxy};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -16,8 +17,7 @@ use super::dial::{self, Dialled, Failure};
 use super::metrics::{Called, Parties, TcpMetrics};
 use super::prefixed::Prefixed;
 use crate::filter::{Downstream, Worker};
-use crate::telemetry::record::ConnectionFacts;
-use crate::telemetry::{RequestRecord, ResponseFlags};
+use crate::telemetry::RequestRecord;
 use crate::upstream::Cluster;
 use crate::upstream::balance::Balancer;
 
@@ -86,6 +86,9 @@ struct Logged<'a> {
     copied: Cell<Copied>,
     /// Between whom, once that is known.
     parties: Option<Parties>,
+    /// Why it is cut, if it does not come to its end.
+    cut: &'a Cell<Reason>,
+    ended: bool,
 }
 
 impl Logged<'_> {
@@ -102,6 +105,9 @@ impl Logged<'_> {
 impl Drop for Logged<'_> {
     fn drop(&mut self) {
         let copied = self.copied.get();
+        if !self.ended && self.record.reason.is_none() {
+            self.record.reason = Some(self.cut.get());
+        }
         if let Some(parties) = &self.parties {
             let Forwarder { worker, metrics, .. } = self.forwarder;
             metrics.closed(worker, parties, self.record.flags, copied);
@@ -112,19 +118,21 @@ impl Drop for Logged<'_> {
         self.record.request_body_bytes = copied.sent;
         self.record.response_body_bytes = copied.received;
         self.record.end = Some(Instant::now());
-        self.chain.logs.write(&self.record, &facts(self.downstream));
+        self.chain.logs.write(&self.record, &self.downstream.facts());
     }
 }
 
 /// Forwards one connection to its end. `dialled`: an upstream connection that was made before; it is used if the chain
-/// would have made the same.
+/// would have made the same. `cut` says why when the future is dropped. Returns why it ended other than well.
 pub async fn forward<IO>(
     forwarder: &Forwarder,
     chain: &TcpChain,
     stream: IO,
     downstream: &Downstream,
     dialled: Option<Dialled>,
-) where
+    cut: &Cell<Reason>,
+) -> Option<Reason>
+where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let proxy = &*chain.config;
@@ -132,7 +140,8 @@ pub async fn forward<IO>(
     // Before anything is waited for: a connection that is cut while it dials has a line as well.
     let record = dial::record();
     let copied = Cell::default();
-    let mut logged = Logged { forwarder, chain, downstream, record, copied, parties: None };
+    let mut logged =
+        Logged { forwarder, chain, downstream, record, copied, parties: None, cut, ended: false };
     let dialled = match dialled.filter(|dialled| dialled.choice == proxy.cluster) {
         Some(dialled) => Ok(dialled),
         None => dial::dial(forwarder, proxy, dial::record()).await,
@@ -147,13 +156,13 @@ pub async fn forward<IO>(
                     let cluster = name.as_deref().unwrap_or("-");
                     tracing::debug!(%peer, cluster, "closed: the cluster is not there");
                 }
-                Failure::NoHost => tracing::debug!(%peer, "closed: no usable host"),
+                Failure::NoHost(_) => tracing::debug!(%peer, "closed: no usable host"),
                 Failure::Overflow => {
                     tracing::debug!(%peer, "closed: the circuit breaker's max_connections is reached")
                 }
                 Failure::Connect(failure) => tracing::debug!(%peer, "closed: {failure}"),
             }
-            return;
+            return logged.record.reason;
         }
     };
     let greeting = dialled.take_greeting();
@@ -174,23 +183,15 @@ pub async fn forward<IO>(
     };
     match ended {
         Some(Ok(())) => {}
-        Some(Err(CopyError::Idle(_))) => logged.record.details = Cow::Borrowed("idle_timeout"),
-        Some(Err(CopyError::Io(error))) => tracing::debug!(%peer, "forwarding ended: {error}"),
-        None => logged.record.flags.set(ResponseFlags::DURATION_TIMEOUT),
+        Some(Err(error)) => {
+            logged.record.reason = Some(error.reason());
+            match error {
+                CopyError::Idle(_) => logged.record.details = Cow::Borrowed("idle_timeout"),
+                error => tracing::debug!(%peer, "forwarding ended: {error}"),
+            }
+        }
+        None => logged.record.fail(Reason::MaxDuration),
     }
-}
-
-fn facts(downstream: &Downstream) -> ConnectionFacts {
-    let session = downstream.session.as_ref();
-    let peer = session.and_then(|session| session.peer.as_deref());
-    let text = |text: Option<&str>| Arc::from(text.unwrap_or_default());
-    ConnectionFacts {
-        local: downstream.local,
-        remote: downstream.remote,
-        server_name: text(downstream.server_name()),
-        peer_uri_sans: text(peer.map(|peer| peer.uri_sans.join(",")).as_deref()),
-        peer_subject: text(peer.map(|peer| peer.subject.as_str())),
-        local_uri_sans: text(session.and_then(|session| session.local_uri.as_deref())),
-        tls_version: session.map_or("", |session| session.version),
-    }
+    logged.ended = true;
+    logged.record.reason
 }

@@ -54,7 +54,7 @@ impl<'a> LogContext<'a> {
             }
             Operator::ResponseFlags => shown(record.flags),
             Operator::ResponseFlagsLong => LogValue::Text(record.flags.long()),
-            Operator::ConnectionTerminationDetails => LogValue::Missing,
+            Operator::ConnectionTerminationDetails => untrusted(&record.termination),
             Operator::UpstreamTransportFailureReason => untrusted(&record.transport_failure),
             Operator::BytesReceived => LogValue::Number(record.request_body_bytes),
             Operator::BytesSent => LogValue::Number(record.response_body_bytes),

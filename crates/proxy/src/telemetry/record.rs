@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use base::{Blame, Reason};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -33,6 +34,15 @@ pub struct ConnectionFacts {
 /// Values that an access log took from a head, by position in the compiled log.
 pub type Captured = SmallVec<[Option<Bytes>; 8]>;
 
+/// Where a failure happened, as the proxy there said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The workload whose proxy noticed it, as `namespace/name`.
+    pub hop: Box<str>,
+    /// With whom that proxy spoke; empty where that is not known.
+    pub peer: Box<str>,
+}
+
 /// One request's story.
 #[derive(Debug)]
 pub struct RequestRecord {
@@ -57,10 +67,18 @@ pub struct RequestRecord {
     pub grpc_status: Option<u8>,
     /// What went wrong.
     pub flags: ResponseFlags,
+    /// Why it ended other than well.
+    pub reason: Option<Reason>,
+    /// What another proxy of the mesh said about the failure; `None`: this one noticed it.
+    pub told: Option<Box<Told>>,
     /// Why the proxy answered so, Envoy's words.
     pub details: Cow<'static, str>,
     /// Why the connection to the upstream could not be made.
     pub transport_failure: Cow<'static, str>,
+    /// Why the handshake with the client failed.
+    pub downstream_failure: Cow<'static, str>,
+    /// Why this proxy closed the connection (RBAC on L4), Envoy's words.
+    pub termination: Cow<'static, str>,
     /// Bytes of the request's body.
     pub request_body_bytes: u64,
     /// Bytes of the response's body.
@@ -109,8 +127,12 @@ impl RequestRecord {
             status: 0,
             grpc_status: None,
             flags: ResponseFlags::NONE,
+            reason: None,
+            told: None,
             details: Cow::Borrowed(""),
             transport_failure: Cow::Borrowed(""),
+            downstream_failure: Cow::Borrowed(""),
+            termination: Cow::Borrowed(""),
             request_body_bytes: 0,
             response_body_bytes: 0,
             request_head_bytes: 0,
@@ -127,6 +149,27 @@ impl RequestRecord {
             request_values: Captured::new(),
             response_values: Captured::new(),
             trailer_values: Captured::new(),
+        }
+    }
+
+    /// It ended for that reason, which has a flag of its own.
+    pub fn fail(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+        self.flags.set(ResponseFlags::of(reason));
+    }
+
+    /// With whom the failing proxy spoke: what it said itself, else our host or our client, whoever is to blame.
+    pub fn failing_peer(&self, connection: &ConnectionFacts) -> Option<Cow<'_, str>> {
+        let reason = self.reason?;
+        if let Some(told) = &self.told {
+            return Some(Cow::Borrowed(&*told.peer)).filter(|peer| !peer.is_empty());
+        }
+        match (reason.blame(), &self.upstream_host) {
+            (Blame::Downstream, _) if connection.peer_uri_sans.is_empty() => {
+                Some(Cow::Owned(self.client_address.unwrap_or(connection.remote).to_string()))
+            }
+            (Blame::Downstream, _) => Some(Cow::Owned(connection.peer_uri_sans.to_string())),
+            (_, host) => host.as_deref().map(Cow::Borrowed),
         }
     }
 }

@@ -81,7 +81,7 @@ impl ClientTls {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let built = self.current().map_err(local(peer))?;
+        let built = self.current().map_err(local(peer, Side::Upstream))?;
         let config = built.config.clone();
         self.handshake(io, peer, limit, &built, config).await
     }
@@ -99,7 +99,7 @@ impl ClientTls {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let built = self.current().map_err(local(peer))?;
+        let built = self.current().map_err(local(peer, Side::Upstream))?;
         let offered = offer(&self.options.alpn);
         let config = if offered == built.config.alpn_protocols {
             built.config.clone()
@@ -136,7 +136,7 @@ impl ClientTls {
         let (_, connection) = stream.get_ref();
         let sni = Some(&*self.options.sni).filter(|sni| !sni.is_empty());
         let session = Session::collect(connection, Some(&self.rules), built.generation.local_uri(), sni, now)
-            .map_err(|reason| HandshakeError::peer(peer, Side::Upstream, reason))?;
+            .map_err(|reason| HandshakeError::peer(peer, Side::Upstream, &reason))?;
         built.generation.opened(&session);
         Ok((stream, session))
     }

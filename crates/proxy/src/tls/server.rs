@@ -79,7 +79,7 @@ impl ServerTls {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let built = self.current().map_err(local(peer))?;
+        let built = self.current().map_err(local(peer, Side::Downstream))?;
         let failed = |error: std::io::Error| {
             let own = built.generation.validity(self.secrets.now());
             HandshakeError::from_io(peer, Side::Downstream, &error, own)
@@ -100,7 +100,7 @@ impl ServerTls {
         let sni = connection.server_name();
         let (own, now) = (built.generation.local_uri(), self.secrets.now());
         let session = Session::collect(connection, rules, own, sni, now)
-            .map_err(|reason| HandshakeError::peer(peer, Side::Downstream, reason))?;
+            .map_err(|reason| HandshakeError::peer(peer, Side::Downstream, &reason))?;
         built.generation.opened(&session);
         Ok((stream, session))
     }

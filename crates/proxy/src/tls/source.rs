@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedProtocolVersion};
 
 use ::tls::pem::{self, PemError};
-use ::tls::{HandshakeError, PeerRules, SanKind, SanRule};
+use ::tls::{HandshakeError, PeerRules, SanKind, SanRule, Side};
 
 use super::secrets::{SDS_DEFAULT, SDS_ROOT, SecretSet, Secrets};
 
@@ -172,6 +172,6 @@ pub(super) fn versions(
 }
 
 /// Our side has no usable secrets.
-pub(super) fn local(peer: impl ToString) -> impl FnOnce(String) -> HandshakeError {
-    move |reason| HandshakeError::local(peer, reason)
+pub(super) fn local(peer: impl ToString, side: Side) -> impl FnOnce(String) -> HandshakeError {
+    move |reason| HandshakeError::local(peer, side, reason)
 }

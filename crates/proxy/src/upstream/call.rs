@@ -20,6 +20,7 @@ use super::balance::Tried as TriedHosts;
 use super::checkout::Checkout;
 use super::cluster::Cluster;
 use super::connect::{ConnectFailure, ConnectionInfo};
+use super::failure::Said;
 use super::host::{ActiveRequest, Host};
 use super::limits::{Kind, Reserved};
 use super::outlier::{self, Outcome};
@@ -59,7 +60,7 @@ pub struct Answer {
     /// A retry was wanted and not made.
     pub denied: Option<Denied>,
     /// What the proxies behind it say of the answer.
-    pub marks: Marks,
+    pub said: Said,
     /// When its head had come.
     pub at: Instant,
 }
@@ -89,8 +90,8 @@ pub enum Denied {
 /// Why there is no response.
 #[derive(Debug)]
 pub enum CallFailure {
-    /// The cluster has no usable host.
-    NoHealthyUpstream,
+    /// The cluster has no usable host, and why.
+    NoHost(Reason),
     /// A limit of the circuit breaker is reached; its name.
     Overflow(&'static str),
     /// No connection could be made.
@@ -219,7 +220,7 @@ impl Call<'_> {
         };
         let policy = self.cluster.config.lb_policy;
         let Some(host) = progress.state.balancer.pick(policy, &hosts, self.random, tried) else {
-            return progress.fail(CallFailure::NoHealthyUpstream, None);
+            return progress.fail(CallFailure::NoHost(self.cluster.why_no_host()), None);
         };
         progress.number += 1;
         let now = Instant::now();
@@ -295,21 +296,21 @@ impl Call<'_> {
         host.runtime.reach.worked();
         let grpc = if self.rules.grpc { retry::grpc_status(&head.headers) } else { None };
         self.report(host, Outcome::Status(grpc.map_or(head.status, retry::http_of_grpc)));
-        let mut marks = Marks::default();
+        let mut said = Said::default();
         if head.headers.contains(Marks::HEADER) {
-            // Only a verified peer of the mesh may say whether a request was processed.
+            // Only a verified peer of the mesh may say whether a request was processed, and why it failed.
             if host.transport.is_mesh() {
-                marks = Marks::read(&head.headers);
+                said = Said::read(&head.headers);
             }
             head.headers.remove(Marks::HEADER);
         }
-        let decision = progress.decide(Tried::Answer(&head, marks), Some(&head), self);
+        let decision = progress.decide(Tried::Answer(&head, said.marks), Some(&head), self);
         match decision {
             Decision::Again(wait) => Next::Again(wait),
             Decision::No(denied) => {
                 progress.body.stop_keeping();
-                marks.retried |= denied.is_some();
-                Next::Answer(Box::new(Answer { head, body, pool, denied, marks, at }))
+                said.marks.retried |= denied.is_some();
+                Next::Answer(Box::new(Answer { head, body, pool, denied, said, at }))
             }
         }
     }
@@ -464,7 +465,7 @@ impl Progress<'_> {
 
     fn fail(&self, failure: CallFailure, denied: Option<Denied>) -> Next {
         let unprocessed = match &failure {
-            CallFailure::NoHealthyUpstream | CallFailure::Overflow(_) | CallFailure::Connect(_) => true,
+            CallFailure::NoHost(_) | CallFailure::Overflow(_) | CallFailure::Connect(_) => true,
             CallFailure::Send { unprocessed, .. } => *unprocessed,
             CallFailure::PerTryTimeout | CallFailure::PerTryIdleTimeout => false,
         };

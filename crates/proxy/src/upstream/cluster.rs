@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use base::Reason;
 use config::model::{self, Address, Discovery, Endpoint, LoadAssignment, TransportSocket, Value};
 
 use super::host::{Host, HostAddress, HostRuntime};
@@ -203,6 +204,16 @@ impl Cluster {
                 HostAddress::Pipe(_) => None,
             })
             .collect()
+    }
+
+    /// Why no host of it can be used.
+    pub fn why_no_host(&self) -> Reason {
+        let hosts = self.hosts();
+        if hosts.all.is_empty() {
+            return if self.names().is_empty() { Reason::NoEndpoint } else { Reason::NameNotResolved };
+        }
+        let mut ejected = hosts.hosts().filter(|host| host.runtime.monitor.is_ejected());
+        if ejected.next().is_some() { Reason::Ejected } else { Reason::NoHealthyUpstream }
     }
 
     /// Names of a `STRICT_DNS` cluster that are to be resolved.

@@ -41,7 +41,7 @@ pub struct ConnectionInfo {
 pub struct ConnectFailure {
     /// The host's address.
     pub host: Arc<str>,
-    /// [`Reason::ConnectFailed`] or [`Reason::UpstreamTls`].
+    /// One of the reasons for a failed connect or a failed handshake.
     pub reason: Reason,
     /// What went wrong.
     pub detail: String,
@@ -52,6 +52,12 @@ pub struct ConnectFailure {
 }
 
 impl ConnectFailure {
+    /// Whether the handshake failed, on a connection that was made.
+    pub fn is_tls(&self) -> bool {
+        use Reason::{UpstreamCertificateExpired, UpstreamTls, UpstreamTlsName};
+        matches!(self.reason, UpstreamTls | UpstreamTlsName | UpstreamCertificateExpired)
+    }
+
     /// The host left the configuration before a connection was made.
     pub fn gone(host: &Arc<str>) -> Self {
         let detail = "the host is not in the configuration any more".to_owned();
@@ -85,7 +91,7 @@ pub async fn connect(
             HostAddress::Tcp(address) => {
                 let tcp = TcpStream::connect(*address)
                     .await
-                    .map_err(|error| fail(Reason::ConnectFailed, failure_text(&error)))?;
+                    .map_err(|error| fail(reason(&error), failure_text(&error)))?;
                 connected();
                 prepare(&tcp, cluster.tcp_keepalive);
                 let local = tcp.local_addr().ok();
@@ -95,7 +101,7 @@ pub async fn connect(
                         let (stream, session) = client
                             .connect_offering(tcp, &*host.address_text, &offer(speak))
                             .await
-                            .map_err(|error| fail(Reason::UpstreamTls, error.reason))?;
+                            .map_err(|error| fail(error.code, error.reason))?;
                         Ok((UpstreamStream::TlsTcp(Box::new(stream)), local, Some(session)))
                     }
                 }
@@ -103,7 +109,7 @@ pub async fn connect(
             HostAddress::Pipe(path) => {
                 let pipe = UnixStream::connect(path)
                     .await
-                    .map_err(|error| fail(Reason::ConnectFailed, failure_text(&error)))?;
+                    .map_err(|error| fail(reason(&error), failure_text(&error)))?;
                 connected();
                 match &*host.transport {
                     Transport::Plain => Ok((UpstreamStream::Unix(pipe), None, None)),
@@ -111,7 +117,7 @@ pub async fn connect(
                         let (stream, session) = client
                             .connect_offering(pipe, &*host.address_text, &offer(speak))
                             .await
-                            .map_err(|error| fail(Reason::UpstreamTls, error.reason))?;
+                            .map_err(|error| fail(error.code, error.reason))?;
                         Ok((UpstreamStream::TlsUnix(Box::new(stream)), None, Some(session)))
                     }
                 }
@@ -122,7 +128,7 @@ pub async fn connect(
         Ok(result) => result?,
         Err(_) => {
             let detail = format!("connection timeout after {}", milliseconds(limit));
-            return Err(ConnectFailure { timed_out: true, ..fail(Reason::ConnectFailed, detail) });
+            return Err(ConnectFailure { timed_out: true, ..fail(Reason::ConnectTimeout, detail) });
         }
     };
     let http2 = match speak {
@@ -179,6 +185,14 @@ fn prepare(tcp: &TcpStream, keepalive: Option<TcpKeepalive>) {
         settings = settings.with_retries(probes);
     }
     let _ = SockRef::from(tcp).set_tcp_keepalive(&settings);
+}
+
+fn reason(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::ConnectRefused,
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ => Reason::ConnectFailed,
+    }
 }
 
 /// `Connection refused` and its like, without the number that the standard library appends.

@@ -15,6 +15,7 @@ mod call_retry_tests;
 pub mod checkout;
 pub mod cluster;
 pub mod connect;
+pub mod failure;
 pub mod host;
 pub mod host_set;
 pub mod idle_limit;

@@ -174,7 +174,7 @@ impl HostPool {
         let handshake = h2_client::Connection::handshake(stream, &options, until_closed);
         let failed = |detail, timed_out| ConnectFailure {
             host: opening.host.address_text.clone(),
-            reason: Reason::ConnectFailed,
+            reason: if timed_out { Reason::ConnectTimeout } else { Reason::ConnectFailed },
             detail,
             timed_out,
             opening: Some(attempts::Opening { ready: None, ..opened }),
