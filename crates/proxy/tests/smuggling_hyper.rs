@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 /// Sends everything on over one connection, as a proxy does.
 struct Forwarder {
-    connection: Rc<RefCell<Option<Connection<DuplexStream>>>>,
+    connection: Rc<RefCell<Option<Box<Connection<DuplexStream>>>>>,
 }
 
 impl Handler for Forwarder {

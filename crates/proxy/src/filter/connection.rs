@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::chain::HttpChain;
+use super::timers::Timers;
 use super::worker::{HttpCells, Worker};
 use crate::http::Gone;
 use crate::telemetry::intern::Interned;
@@ -74,6 +75,8 @@ pub struct ConnectionState {
     pub cells: Rc<HttpCells>,
     /// How the client goes away whose exchange is dropped.
     pub gone: Rc<Cell<Gone>>,
+    /// Timers that its requests use one after the other.
+    pub timers: Timers,
 }
 
 impl ConnectionState {
@@ -97,6 +100,7 @@ impl ConnectionState {
             host_service: RefCell::default(),
             cells: worker.http_cells(&chain.config.stat_prefix),
             gone: Rc::default(),
+            timers: Timers::default(),
         }
     }
 

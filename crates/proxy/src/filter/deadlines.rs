@@ -1,6 +1,5 @@
 //! The times that a request may take: the route's timeout, the stream's idle timeout and its longest duration.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,6 +11,7 @@ use base::Reason;
 
 use super::local_reply::LocalReply;
 use super::request_body::Progress;
+use super::timers::Timers;
 
 /// The status of a gRPC call that came to no end in its time.
 const DEADLINE_EXCEEDED: u8 = 4;
@@ -45,7 +45,6 @@ pub struct Limits {
 }
 
 /// The clock of one request. Without limits it costs nothing.
-#[derive(Debug)]
 pub struct Deadlines {
     limits: Limits,
     per_try_idle: Option<Duration>,
@@ -53,19 +52,22 @@ pub struct Deadlines {
     /// The request is an offer of another protocol: what the client sends behind it is no part of the request.
     offer: bool,
     progress: Rc<Progress>,
+    timers: Timers,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadlines {
     /// For a request that began then.
-    pub fn new(limits: Limits, begun: Instant, progress: &Rc<Progress>) -> Self {
+    pub fn new(limits: Limits, begun: Instant, progress: &Rc<Progress>, timers: &Timers) -> Self {
         progress.watched.set(limits.idle.is_some());
-        Self { limits, per_try_idle: None, begun, offer: false, progress: progress.clone(), sleep: None }
+        let (progress, timers) = (progress.clone(), timers.clone());
+        Self { limits, per_try_idle: None, begun, offer: false, progress, timers, sleep: None }
     }
 
     /// For an offer of another protocol the route's timeout counts from its head on, until it is accepted.
-    pub fn of_offer(self, offer: bool) -> Self {
-        Self { offer, ..self }
+    pub fn of_offer(mut self, offer: bool) -> Self {
+        self.offer = offer;
+        self
     }
 
     /// The response with that status has begun: from now on a try's own idle limit counts too.
@@ -90,21 +92,10 @@ impl Deadlines {
 
     /// Ready when a time is over; to be asked whenever the request waits.
     pub fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Passed> {
-        while let Some((at, which)) = self.next() {
-            let at = tokio::time::Instant::from_std(at);
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-            if sleep.deadline() != at {
-                sleep.as_mut().reset(at);
-            }
-            if sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            // The idle deadline may have moved on while the timer ran.
-            if self.next() == Some((at.into_std(), which)) {
-                return Poll::Ready(which);
-            }
+        match self.next() {
+            Some((at, which)) => self.timers.poll(&mut self.sleep, at, cx).map(|()| which),
+            None => Poll::Pending,
         }
-        Poll::Pending
     }
 
     /// The first time that will be over.
@@ -118,6 +109,14 @@ impl Deadlines {
         let duration = self.limits.duration.map(|limit| (self.begun + limit, Passed::Duration));
         let per_try = self.per_try_idle.map(|limit| (moved + limit, Passed::PerTryIdle));
         [route, request, idle, duration, per_try].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+}
+
+impl Drop for Deadlines {
+    fn drop(&mut self) {
+        if let Some(sleep) = self.sleep.take() {
+            self.timers.give_back(sleep);
+        }
     }
 }
 
@@ -181,7 +180,7 @@ mod tests {
         let progress = Rc::new(Progress::default());
         let begun = Instant::now();
         let limits = Limits { route: Some(MS), duration: Some(20 * MS), ..Limits::default() };
-        let mut deadlines = Deadlines::new(limits, begun, &progress);
+        let mut deadlines = Deadlines::new(limits, begun, &progress, &Timers::default());
         assert_eq!(passed(&mut deadlines).await, Passed::Duration, "the request has not ended");
         progress.end.set(Some(begun));
         assert_eq!(passed(&mut deadlines).await, Passed::Route);
@@ -190,7 +189,8 @@ mod tests {
     #[tokio::test]
     async fn the_routes_limit_holds_for_an_offer_until_it_is_accepted() {
         let limits = Limits { route: Some(MS), duration: Some(20 * MS), ..Limits::default() };
-        let offered = || Deadlines::new(limits, Instant::now(), &Rc::default()).of_offer(true);
+        let offered =
+            || Deadlines::new(limits, Instant::now(), &Rc::default(), &Timers::default()).of_offer(true);
         assert_eq!(passed(&mut offered()).await, Passed::Route);
         for (status, next) in [(101, Passed::Duration), (200, Passed::Duration), (403, Passed::Route)] {
             let mut deadlines = offered();
@@ -205,7 +205,7 @@ mod tests {
         let progress = Rc::new(Progress::default());
         let limits = Limits { idle: Some(40 * MS), ..Limits::default() };
         let begun = Instant::now();
-        let mut deadlines = Deadlines::new(limits, begun, &progress);
+        let mut deadlines = Deadlines::new(limits, begun, &progress, &Timers::default());
         let early = tokio::time::timeout(25 * MS, passed(&mut deadlines)).await;
         assert!(early.is_err());
         deadlines.moved();
@@ -218,19 +218,20 @@ mod tests {
     async fn a_request_that_does_not_end_is_told_so_unless_its_response_has_begun() {
         let progress = Rc::new(Progress::default());
         let limits = Limits { request: Some(MS), duration: Some(20 * MS), ..Limits::default() };
-        let mut deadlines = Deadlines::new(limits, Instant::now(), &progress);
+        let mut deadlines = Deadlines::new(limits, Instant::now(), &progress, &Timers::default());
         assert_eq!(passed(&mut deadlines).await, Passed::Request);
         assert_eq!(Passed::Request.reply(false).status, 408);
         deadlines.begin_response(200, None);
         assert_eq!(passed(&mut deadlines).await, Passed::Duration);
-        let mut deadlines = Deadlines::new(limits, Instant::now(), &progress);
+        let mut deadlines = Deadlines::new(limits, Instant::now(), &progress, &Timers::default());
         progress.end.set(Some(Instant::now()));
         assert_eq!(passed(&mut deadlines).await, Passed::Duration, "the request has ended");
     }
 
     #[tokio::test]
     async fn without_limits_nothing_passes() {
-        let mut deadlines = Deadlines::new(Limits::default(), Instant::now(), &Rc::default());
+        let mut deadlines =
+            Deadlines::new(Limits::default(), Instant::now(), &Rc::default(), &Timers::default());
         assert!(tokio::time::timeout(10 * MS, passed(&mut deadlines)).await.is_err());
         assert!(deadlines.sleep.is_none());
     }

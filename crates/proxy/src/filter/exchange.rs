@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use base::Reason;
 use bytes::Bytes;
@@ -71,7 +71,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// A request that has just come.
-    pub fn new(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, head: &RequestHead) -> Self {
+    pub fn new(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, head: &RequestHead) -> Box<Self> {
         let mut exchange = Self::begin(worker, connection, head.version.as_str());
         // Method, target and the blanks, version and line ends of the first line.
         exchange.record.request_head_bytes =
@@ -86,17 +86,17 @@ impl Exchange {
     }
 
     /// A request whose head was refused: nothing that it says is known.
-    pub fn of_refused(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, version: Version) -> Self {
+    pub fn of_refused(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, version: Version) -> Box<Self> {
         Self::begin(worker, connection, version.as_str())
     }
 
-    fn begin(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, protocol: &'static str) -> Self {
-        let record = RequestRecord::new(SystemTime::now(), Instant::now(), protocol);
+    fn begin(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, protocol: &'static str) -> Box<Self> {
+        let now = Instant::now();
         connection.cells.requests.increment();
-        Self {
+        Box::new(Self {
             worker: worker.clone(),
             connection: connection.clone(),
-            record,
+            record: RequestRecord::new(worker.wall_clock.at(now), now, protocol),
             progress: Rc::default(),
             client: Client { address: connection.facts.remote, from_outside: false },
             authority: Bytes::new(),
@@ -111,7 +111,7 @@ impl Exchange {
             caller: None,
             called: None,
             ended: false,
-        }
+        })
     }
 
     /// The response's head goes to the client.

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Instant;
 
 use bytes::Bytes;
 use config::model::{RouteAction, RouteSource, StripPort};
@@ -69,7 +69,7 @@ impl Serving {
         body: Body,
         informational: Informational,
     ) -> (ResponseHead, Body) {
-        let mut exchange = Box::new(Exchange::new(&self.worker, &self.connection, &head));
+        let mut exchange = Exchange::new(&self.worker, &self.connection, &head);
         let bodyless = head.method == Method::HEAD;
         let outcome = self.answer(&mut head, body, &informational, &mut exchange).await;
         match outcome {
@@ -104,7 +104,7 @@ impl Serving {
                 return Err(reply);
             }
         }
-        let body = CountedBody::wrap(body, head.length, &exchange.progress);
+        let body = CountedBody::wrap(body, head.length, &exchange.progress, exchange.record.begun);
         let routed = Routed { picked, informational };
         self.connection.chain.router.run(head, body, routed, exchange).await
     }
@@ -237,7 +237,7 @@ impl Serving {
         }
         let with = Completion {
             config: &self.connection.chain.config,
-            date: self.worker.date(SystemTime::now()),
+            date: self.worker.date(exchange.record.response_begin.unwrap_or_else(Instant::now)),
             request_id: exchange.request_id.as_ref(),
         };
         response_headers::complete(head, with);
@@ -264,7 +264,7 @@ impl Handler for ConnectionManager {
 
     fn refuse(&self, refusal: &Refusal, version: Version) -> (ResponseHead, Body) {
         let serving = self.serving();
-        let exchange = Box::new(Exchange::of_refused(&serving.worker, &serving.connection, version));
+        let exchange = Exchange::of_refused(&serving.worker, &serving.connection, version);
         serving.reply(LocalReply::of_refusal(*refusal, version), None, false, exchange)
     }
 

@@ -28,6 +28,7 @@ pub mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod timeouts;
+mod timers;
 mod upgrade;
 pub mod worker;
 

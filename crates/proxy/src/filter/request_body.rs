@@ -32,10 +32,10 @@ pub struct CountedBody {
 }
 
 impl CountedBody {
-    /// Watches a body; one that is empty has ended.
-    pub fn wrap(inner: Body, length: BodyLength, progress: &Rc<Progress>) -> Body {
+    /// Watches a body; one that is empty has ended with its head, which came then.
+    pub fn wrap(inner: Body, length: BodyLength, progress: &Rc<Progress>, came: Instant) -> Body {
         if inner.is_end() {
-            progress.end.set(Some(Instant::now()));
+            progress.end.set(Some(came));
             return inner;
         }
         let expected = match length {

@@ -127,8 +127,9 @@ impl Router {
                 .unwrap_or(RETRY_BUFFER),
             grpc,
         };
-        let mut deadlines = Deadlines::new(timeouts.limits, exchange.record.begun, &exchange.progress)
-            .of_offer(head.upgrade.is_some());
+        let mut deadlines =
+            Deadlines::new(timeouts.limits, exchange.record.begun, &exchange.progress, &connection.timers)
+                .of_offer(head.upgrade.is_some());
         let counts_attempts = host.is_some_and(|host| host.include_request_attempt_count);
         let awaited = RefCell::new(None);
         let (mut sent_at, progress) = (exchange.record.begun, exchange.progress.clone());

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use config::model::Node;
@@ -18,6 +18,7 @@ use crate::telemetry::labels::Workload;
 use crate::telemetry::log_sink::LogSinks;
 use crate::telemetry::peer_metadata::OwnMetadata;
 use crate::telemetry::recent::{Recent, RecentRequests};
+use crate::telemetry::wall_clock::WallClock;
 use crate::telemetry::{Random, Registry, WorkerMetrics, families, start_time};
 use crate::upstream::UpstreamWorker;
 
@@ -87,6 +88,8 @@ pub struct Worker {
     pub recent: Arc<Recent>,
     /// Lines about denied requests.
     pub denials: DenialLog,
+    /// What time it is for people.
+    pub wall_clock: WallClock,
     cells: RefCell<HashMap<Arc<str>, Rc<HttpCells>>>,
     date: RefCell<(u64, Bytes)>,
 }
@@ -101,6 +104,7 @@ impl Worker {
             random: Random::from_system(),
             recent: shared.recent.worker(),
             denials: DenialLog::default(),
+            wall_clock: WallClock::default(),
             cells: RefCell::default(),
             date: RefCell::default(),
         })
@@ -128,8 +132,9 @@ impl Worker {
         cells
     }
 
-    /// The `date` header for that time: formatted once per second.
-    pub fn date(&self, now: SystemTime) -> Bytes {
+    /// The `date` header for that moment: formatted once per second.
+    pub fn date(&self, now: Instant) -> Bytes {
+        let now = self.wall_clock.at(now);
         let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut date = self.date.borrow_mut();
         if date.0 != second || date.1.is_empty() {

@@ -14,7 +14,7 @@ const SCRATCH: usize = 8 * 1024;
 /// Large bodies are read into buffers of this size without a copy.
 const LARGE_READ: usize = 32 * 1024;
 /// Pieces of at least this size are queued as they are; smaller ones are copied behind the bytes before them.
-const COPY_BELOW: usize = 4 * 1024;
+pub(crate) const COPY_BELOW: usize = 4 * 1024;
 /// More queued bytes than this, and the producer is not asked for more.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
 

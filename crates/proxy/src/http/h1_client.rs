@@ -41,7 +41,7 @@ impl Default for ClientOptions {
 /// How an exchange left its connection.
 pub enum Ended<IO> {
     /// Both sides ended cleanly and want to go on.
-    Reusable(Connection<IO>),
+    Reusable(Box<Connection<IO>>),
     /// It is closed: an error, `connection: close`, a body that was dropped, or a rule of the protocol.
     Closed,
 }
@@ -77,9 +77,9 @@ pub struct SendError {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
-    /// Takes over a connected stream.
-    pub fn new(io: IO, options: ClientOptions) -> Self {
-        Connection { transport: Transport::new(io), options, requests: 0, idle_timeout: None }
+    /// Takes over a connected stream. It stays in this box while it changes hands, many times a request.
+    pub fn new(io: IO, options: ClientOptions) -> Box<Self> {
+        Box::new(Connection { transport: Transport::new(io), options, requests: 0, idle_timeout: None })
     }
 
     /// How many requests were sent on it.
@@ -111,7 +111,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// The upload goes on while the response's body is polled. `on_end` gets the connection back or learns that it is
     /// closed. Dropping the future or the body closes the connection.
     pub async fn send(
-        mut self,
+        mut self: Box<Self>,
         head: &RequestHead,
         body: Body,
         informational: &Informational,

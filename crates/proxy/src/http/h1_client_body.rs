@@ -12,17 +12,17 @@ use super::h1_decode::{BodyDecoder, Step};
 
 /// A connection that is in use: whatever happens, its pool is told once.
 pub(crate) struct Lease<IO> {
-    connection: Option<Connection<IO>>,
+    connection: Option<Box<Connection<IO>>>,
     on_end: Option<OnEnd<IO>>,
 }
 
 impl<IO> Lease<IO> {
-    pub(crate) fn new(connection: Connection<IO>, on_end: OnEnd<IO>) -> Self {
+    pub(crate) fn new(connection: Box<Connection<IO>>, on_end: OnEnd<IO>) -> Self {
         Lease { connection: Some(connection), on_end: Some(on_end) }
     }
 
     pub(crate) fn connection(&mut self) -> Option<&mut Connection<IO>> {
-        self.connection.as_mut()
+        self.connection.as_deref_mut()
     }
 
     pub(crate) fn transport(&self) -> Option<&Transport<IO>> {

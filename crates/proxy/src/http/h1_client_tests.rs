@@ -26,7 +26,7 @@ fn request(method: Method, length: BodyLength) -> RequestHead {
 }
 
 /// Whether the connection came back: `None` while it is in use.
-type Fate = Rc<RefCell<Option<Option<Connection<DuplexStream>>>>>;
+type Fate = Rc<RefCell<Option<Option<Box<Connection<DuplexStream>>>>>>;
 
 fn hook(fate: &Fate) -> OnEnd<DuplexStream> {
     let fate = fate.clone();
@@ -43,7 +43,7 @@ fn reusable(fate: &Fate) -> Option<bool> {
     fate.borrow().as_ref().map(Option::is_some)
 }
 
-fn pair() -> (Connection<DuplexStream>, DuplexStream, Fate) {
+fn pair() -> (Box<Connection<DuplexStream>>, DuplexStream, Fate) {
     let (near, far) = duplex(1 << 16);
     (Connection::new(near, ClientOptions::default()), far, Fate::default())
 }

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::h1_buffers::COPY_BELOW;
 use super::head::{BodyLength, RequestHead, ResponseHead, Version};
 use super::headers::Headers;
 use super::hop;
@@ -68,7 +69,12 @@ fn expects_body(method: &http::Method) -> bool {
 
 /// Writes the head of a response.
 pub(crate) fn response_head(out: &mut BytesMut, head: &ResponseHead, rules: ResponseRules) -> Framing {
-    out.reserve(head.headers.byte_size() + 128);
+    // A small body is copied behind its head: room for both at once.
+    let body = match head.length {
+        BodyLength::Known(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX).min(COPY_BELOW),
+        BodyLength::None | BodyLength::Unknown => 0,
+    };
+    out.reserve(head.headers.byte_size() + body + 128);
     status_line(out, head.status, rules.client);
     if rules.tunnel {
         fields(out, &head.headers, None, Length::Omit);

@@ -147,6 +147,24 @@ fn harmless(value: Bytes) -> Bytes {
 
 /// Whether a byte may stand in a field name or a method (RFC 9110, section 5.6.2).
 pub(crate) const fn is_token_byte(byte: u8) -> bool {
+    TOKEN[byte as usize]
+}
+
+/// One look a byte: every name that the proxy adds is checked.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[allow(clippy::cast_possible_truncation, reason = "below 256")]
+        {
+            table[byte] = may_stand_in_a_token(byte as u8);
+        }
+        byte += 1;
+    }
+    table
+};
+
+const fn may_stand_in_a_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

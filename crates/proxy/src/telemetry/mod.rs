@@ -19,6 +19,7 @@ pub mod record;
 pub mod registry;
 pub mod request_id;
 pub mod start_time;
+pub mod wall_clock;
 
 pub use flags::ResponseFlags;
 pub use random::Random;

@@ -7,7 +7,6 @@ use std::time::{Instant, SystemTime};
 
 use base::{Blame, Reason};
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::attempts::Attempts;
 use super::flags::ResponseFlags;
@@ -32,7 +31,7 @@ pub struct ConnectionFacts {
 }
 
 /// Values that an access log took from a head, by position in the compiled log.
-pub type Captured = SmallVec<[Option<Bytes>; 8]>;
+pub type Captured = Vec<Option<Bytes>>;
 
 /// Where a failure happened, as the proxy there said it.
 #[derive(Debug, Clone, PartialEq, Eq)]

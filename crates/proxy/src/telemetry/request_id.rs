@@ -24,19 +24,24 @@ impl RequestIdRules {
     }
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// A new id.
 pub fn generate(random: &Random) -> Bytes {
     let mut bits = (u128::from(random.next()) << 64) | u128::from(random.next());
     bits = (bits & !(0xf << 76)) | (0x4 << 76); // version 4
     bits = (bits & !(0x3 << 62)) | (0x2 << 62); // variant 10
-    let mut text = Vec::with_capacity(36);
-    for digit in (0..32).rev() {
-        text.push(b"0123456789abcdef"[((bits >> (digit * 4)) & 0xf) as usize]);
-        if matches!(digit, 24 | 20 | 16 | 12) {
-            text.push(b'-');
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (place, byte) in bits.to_be_bytes().into_iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            at += 1;
         }
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 15)];
+        at += 2;
     }
-    Bytes::from(text)
+    Bytes::copy_from_slice(&text)
 }
 
 #[cfg(test)]

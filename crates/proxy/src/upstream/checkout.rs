@@ -63,7 +63,7 @@ impl Drop for OpenConnection {
 #[derive(Debug)]
 pub struct Http1 {
     /// The codec.
-    pub connection: Connection<UpstreamStream>,
+    pub connection: Box<Connection<UpstreamStream>>,
     /// What is known about it.
     pub open: Rc<OpenConnection>,
 }
@@ -141,10 +141,6 @@ impl Drop for StreamPlace {
 
 /// What a pool hands over.
 #[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "moved a few times a request, which costs less than an allocation"
-)]
 pub enum Ready {
     /// A whole connection, with the time since when it was idle if it was used before.
     Http1(Http1, Option<Instant>),

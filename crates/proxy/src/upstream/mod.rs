@@ -9,6 +9,7 @@ pub mod balance_least_request;
 pub mod balance_random;
 pub mod balance_round_robin;
 pub mod bell;
+mod by_id;
 pub mod call;
 #[cfg(test)]
 mod call_retry_tests;

@@ -214,13 +214,13 @@ impl HostPool {
             return;
         }
         if let Some(http1) = self.hand_over(http1, Some(now)) {
-            self.keep(http1);
+            self.keep(http1, now);
         }
     }
 
     /// Keeps a connection that nobody here needs now, unless its place is needed elsewhere.
-    pub(super) fn keep(&self, http1: Http1) {
-        if !self.state.limits.wants_place() && self.idle.borrow_mut().put(http1, Instant::now()) {
+    pub(super) fn keep(&self, http1: Http1, now: Instant) {
+        if !self.state.limits.wants_place() && self.idle.borrow_mut().put(http1, now) {
             self.state.upkeep.look_soon();
         }
     }

@@ -147,7 +147,7 @@ impl HostPool {
     fn opened_http1(self: &Rc<Self>, http1: Http1) {
         self.speaks_http2.set(false);
         if let Some(http1) = self.hand_over(http1, None) {
-            self.keep(http1);
+            self.keep(http1, Instant::now());
         }
     }
 

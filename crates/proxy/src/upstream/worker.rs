@@ -1,7 +1,6 @@
 //! One worker's side of the clusters: pools, the balancers' places, and the counters.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -13,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::balance::Balancer;
 use super::bell::Bell;
+use super::by_id::ById;
 use super::checkout::Slots;
 use super::cluster::{Cluster, ClusterIdentity};
 use super::host::Host;
@@ -137,8 +137,8 @@ impl ClusterWorker {
 /// All of a worker's clusters and hosts.
 pub struct UpstreamWorker {
     registry: Arc<Registry>,
-    clusters: RefCell<HashMap<u64, Rc<ClusterWorker>>>,
-    pools: RefCell<HashMap<u64, Rc<HostPool>>>,
+    clusters: RefCell<ById<Rc<ClusterWorker>>>,
+    pools: RefCell<ById<Rc<HostPool>>>,
     upkeep: Rc<Upkeep>,
 }
 

@@ -94,7 +94,7 @@ impl Place {
     /// # Errors
     /// It does not start.
     pub fn start_upstream(&self) -> Result<Vec<Process>, String> {
-        let config = self.render("upstream.conf", 0, 0)?;
+        let config = self.render_for(Kind::Http1, "upstream.conf", 0, 0)?;
         let mut nginx = self.pinned(self.load_core, Path::new("nginx"));
         nginx.arg("-c").arg(config);
         let mut iperf = self.pinned(self.load_core, Path::new("iperf3"));
@@ -155,18 +155,20 @@ impl Place {
                 command(
                     "tulle",
                     &["--concurrency", "1", "--log-level", "error", "-c"],
-                    &self.render(&name, port, next)?,
+                    &self.render(scenario, &name, port, next)?,
                 )
             }
             Peer::Envoy => {
-                let config = self.render(&file("envoy.yaml"), port, next)?;
+                let config = self.render(scenario, &file("envoy.yaml"), port, next)?;
                 let words = ["--concurrency", "1", "--use-dynamic-base-id", "-l", "error", "-c"];
                 command("envoy", &words, &config)
             }
             Peer::Haproxy => {
-                command("haproxy", &["-db", "-f"], &self.render(&file("haproxy.cfg"), port, next)?)
+                command("haproxy", &["-db", "-f"], &self.render(scenario, &file("haproxy.cfg"), port, next)?)
             }
-            Peer::Nginx => command("nginx", &["-c"], &self.render(&file("nginx.conf"), port, next)?),
+            Peer::Nginx => {
+                command("nginx", &["-c"], &self.render(scenario, &file("nginx.conf"), port, next)?)
+            }
         }
     }
 
@@ -181,7 +183,11 @@ impl Place {
         self.root.join("benches").join(name)
     }
 
-    fn render(&self, name: &str, listen: u16, next: u16) -> Result<PathBuf, String> {
+    fn render(&self, scenario: &Scenario, name: &str, listen: u16, next: u16) -> Result<PathBuf, String> {
+        self.render_for(scenario.kind, name, listen, next)
+    }
+
+    fn render_for(&self, kind: Kind, name: &str, listen: u16, next: u16) -> Result<PathBuf, String> {
         let template = self.template(name);
         let mut text =
             fs::read_to_string(&template).map_err(|error| format!("{}: {error}", template.display()))?;
@@ -190,8 +196,8 @@ impl Place {
             ("@NEXT@", next.to_string()),
             ("@UPSTREAM@", self.upstream.to_string()),
             ("@UPSTREAM2@", self.upstream2.to_string()),
-            // Bulk bytes and requests use the same files.
-            ("@SINK@", self.sink.to_string()),
+            // Bulk bytes and requests go through the same files.
+            ("@SINK@", if kind == Kind::Bytes { self.sink } else { self.upstream }.to_string()),
             ("@DIR@", self.folder().display().to_string()),
             ("@BODY@", "x".repeat(BODY)),
         ];
