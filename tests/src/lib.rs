@@ -6,6 +6,7 @@ pub mod differential;
 pub mod grpc;
 pub mod load;
 pub mod mixed;
+pub mod pairs;
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! The user's commands: `demo`, `echo`, `translate`, `explain`, `why`, `status`, `cert`, `token`, `ca`.
+//! The user's commands: `demo`, `echo`, `translate`, `explain`, `why`, `tap`, `top`, `status`, `proxy`, `cert`, `token`, `ca`.
 //!
 //! Never imports `control` or `proxy`: it starts their binaries, talks to them over HTTP, and uses the pure rooms offline.
 
@@ -9,14 +9,19 @@ use clap::{Parser, Subcommand};
 pub mod bootstrap;
 pub mod cert;
 pub mod client;
+pub mod completion;
 pub mod control;
 pub mod demo;
 pub mod directory;
 pub mod echo;
 pub mod explain;
+pub mod known;
 pub mod output;
+pub mod proxy;
 pub mod siblings;
 pub mod status;
+pub mod tap;
+pub mod top;
 pub mod translate;
 pub mod why;
 pub mod workload;
@@ -44,6 +49,14 @@ enum Command {
     Explain(explain::ExplainArguments),
     /// What became of a request: every hop, its time, the rule and the reason, by its x-request-id
     Why(why::WhyArguments),
+    /// Requests as they pass, live: filtered, sampled, as a table or as JSON lines
+    Tap(tap::TapArguments),
+    /// Services, routes and peers with requests a second, success and durations, live
+    Top(top::TopArguments),
+    /// What a running proxy has: listeners, routes, clusters, endpoints, certificates
+    Proxy(proxy::ProxyArguments),
+    /// What makes a shell complete the commands of tulle
+    Completion(completion::CompletionArguments),
     /// How the mesh is: proxies, what of your resources does not act, and the limits in effect
     Status(status::StatusArguments),
     /// The certificates of a workload without `tulle-proxy`: files for programs, SDS for Envoy
@@ -74,6 +87,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Translate(arguments) => translate::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
+        Command::Tap(arguments) => tap::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
+        Command::Proxy(arguments) => proxy::run(&arguments),
+        Command::Completion(arguments) => completion::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Cert(arguments) => cert::run(arguments),
         Command::Token(passed) => siblings::hand_over("tulled", "token", &passed.words),

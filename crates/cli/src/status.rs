@@ -2,32 +2,22 @@
 //! in effect: for each proxy and for all of them together. Asks `tulled`.
 
 use std::fmt::{self, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{Error, control, output};
+use crate::Error;
+use crate::control::{self, Control};
+use crate::output::{self, Form};
 
 /// Flags of `tulle status`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StatusArguments {
-    /// Address of tulled's monitoring port
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15014")]
-    monitoring: SocketAddr,
+    #[command(flatten)]
+    control: Control,
     /// How the answer is printed
     #[arg(short = 'o', long, value_enum, default_value_t = Form::Table)]
     output: Form,
-}
-
-/// How an answer is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
 }
 
 /// Prints how the mesh is. Exits with 1 where a proxy refused its configuration or a resource does not serve.
@@ -35,10 +25,14 @@ enum Form {
 /// # Errors
 /// `tulled` cannot be asked.
 pub fn run(arguments: &StatusArguments) -> Result<ExitCode, Error> {
-    let answer = control::ask(arguments.monitoring, "/debug/status")?;
+    let mut answer = control::ask(arguments.control.address, "/debug/status")?;
+    let renewal = control::ask(arguments.control.address, "/debug/renewal")?;
+    if let Some(fields) = answer.as_object_mut() {
+        fields.insert("certificates".to_owned(), renewal);
+    }
     match arguments.output {
         Form::Table => output::print(&render(&answer))?,
-        Form::Json => output::print(&format!("{}\n", serde_json::to_string_pretty(&answer)?))?,
+        Form::Json => output::json(&answer)?,
     }
     Ok(if is_well(&answer) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -64,6 +58,7 @@ fn render(answer: &Value) -> String {
     let mut out = String::new();
     // A String takes everything.
     let _ = proxies(answer, &mut out);
+    let _ = certificates(answer, &mut out);
     let _ = resources(answer, &mut out);
     let _ = limits(answer, &mut out);
     out
@@ -93,6 +88,36 @@ fn proxies(answer: &Value, out: &mut String) -> fmt::Result {
         }
         for note in list(&proxy["notes"]).iter().filter_map(Value::as_str) {
             writeln!(out, "{name}: {note}")?;
+        }
+    }
+    Ok(())
+}
+
+fn certificates(answer: &Value, out: &mut String) -> fmt::Result {
+    let all = list(&answer["certificates"]);
+    if all.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let mut rows = vec![["CERTIFICATE OF", "ENDS", "NEXT RENEWAL", "RENEWALS FAILED"].map(str::to_owned)];
+    for one in all {
+        let (renewal, or_none) =
+            (&one["renewal"], |text: &str| if text.is_empty() { "-" } else { text }.to_owned());
+        rows.push([
+            text(one, "proxy").to_owned(),
+            or_none(text(one, "expires")),
+            or_none(text(renewal, "next_attempt")),
+            format!(
+                "{} in a row, {} in total",
+                number(renewal, "failures_in_a_row"),
+                number(renewal, "failures")
+            ),
+        ]);
+    }
+    table(&rows, out)?;
+    for one in all {
+        if let Some(reason) = one["renewal"]["last_failure"].as_str() {
+            writeln!(out, "{}: the last renewal that failed: {}", text(one, "proxy"), reason.escape_debug())?;
         }
     }
     Ok(())
@@ -181,6 +206,11 @@ mod tests {
                 "per_proxy": {"max_connections": 100}, "total": {"max_connections": 300},
             }],
             "left_out": 2,
+            "certificates": [{
+                "proxy": "production/frontend", "expires": "2026-01-02T00:00:00Z",
+                "renewal": {"next_attempt": "2026-01-01T12:00:00Z", "failures_in_a_row": 2, "failures": 3,
+                            "last_failure": "no\nanswer"},
+            }],
         })
     }
 
@@ -194,6 +224,8 @@ mod tests {
             "a.yaml:3: warning: x",
             "payment.production.svc.cluster.local:8080 subset stable  3        100 / 300    -",
             "and 2 more",
+            "production/frontend  2026-01-02T00:00:00Z  2026-01-01T12:00:00Z  2 in a row, 3 in total",
+            "the last renewal that failed: no\\nanswer",
         ] {
             assert!(text.contains(part), "no {part:?} in\n{text}");
         }

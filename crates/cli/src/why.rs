@@ -2,34 +2,24 @@
 //! blame. Asks `tulled`, which asks every proxy.
 
 use std::fmt::{self, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{Error, control, output};
+use crate::Error;
+use crate::control::{self, Control, encoded};
+use crate::output::{self, Form};
 
 /// Flags of `tulle why`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WhyArguments {
     /// The request's `x-request-id`: in the response's headers, the access log, or the caller's own log
     request_id: String,
-    /// Address of tulled's monitoring port
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15014")]
-    monitoring: SocketAddr,
+    #[command(flatten)]
+    control: Control,
     /// How the answer is printed
-    #[arg(short = 'o', long, value_enum, default_value_t = Form::Text)]
+    #[arg(short = 'o', long, value_enum, default_value_t = Form::Table)]
     output: Form,
-}
-
-/// How an answer is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// Prints what became of a request. Exits with 1 where no proxy has seen it.
@@ -38,26 +28,13 @@ enum Form {
 /// `tulled` cannot be asked.
 pub fn run(arguments: &WhyArguments) -> Result<ExitCode, Error> {
     let path = format!("/debug/why?request_id={}", encoded(&arguments.request_id));
-    let answer = control::ask(arguments.monitoring, &path)?;
+    let answer = control::ask(arguments.control.address, &path)?;
     match arguments.output {
-        Form::Text => output::print(&render(&answer))?,
-        Form::Json => output::print(&format!("{}\n", serde_json::to_string_pretty(&answer)?))?,
+        Form::Table => output::print(&render(&answer))?,
+        Form::Json => output::json(&answer)?,
     }
     let seen = answer["seen_by"].as_array().is_some_and(|it| !it.is_empty());
     Ok(if seen { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// An id as part of a query (RFC 3986, section 2.1).
-fn encoded(id: &str) -> String {
-    let mut out = String::new();
-    for byte in id.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 fn render(answer: &Value) -> String {
@@ -98,6 +75,12 @@ fn tree(answer: &Value, out: &mut String) -> fmt::Result {
     for (number, it) in hops.iter().enumerate() {
         hop(number + 1, it, out)?;
     }
+    if answer["gaps"] == true {
+        writeln!(
+            out,
+            "some hops were not kept, or the id served several requests: the parts stand in the order of their clocks"
+        )?;
+    }
     if let Some(failed) = blamed(hops) {
         writeln!(out, "because: {failed}")?;
     }
@@ -112,47 +95,63 @@ fn hop(number: usize, it: &Value, out: &mut String) -> fmt::Result {
         Some(0) | None => "no answer".to_owned(),
         Some(status) => status.to_string(),
     };
+    let depth = it["depth"].as_u64().and_then(|depth| usize::try_from(depth).ok()).unwrap_or_default();
+    let indent = "  ".repeat(depth.min(32));
+    let attempt = match it["attempt"].as_u64() {
+        Some(0 | 1) | None => String::new(),
+        Some(attempt) => format!(" (try {attempt})"),
+    };
     writeln!(
         out,
-        "{number}. {} {}  {}  {}: {status}",
+        "{indent}{number}. {} {}{attempt}  {}  {}: {status}",
         text(it, "proxy"),
         text(it, "direction"),
         text(it, "began"),
         text(it, "request")
     )?;
-    writeln!(out, "   caller     {}", text(it, "caller"))?;
+    writeln!(out, "{indent}   caller     {}", text(it, "caller"))?;
     if let Some(route) = it.get("route") {
-        writeln!(out, "   route      {}", written(route))?;
+        writeln!(out, "{indent}   route      {}", written(route))?;
     }
     if !text(it, "cluster").is_empty() {
-        let tries = match it["attempts"].as_u64() {
-            Some(0 | 1) | None => String::new(),
-            Some(tries) => format!(", {tries} tries"),
+        writeln!(out, "{indent}   upstream   {} {}", text(it, "cluster"), text(it, "upstream"))?;
+    }
+    let total = it["times"]["total"].as_f64().unwrap_or_default();
+    let parts = parts(&it["times"], &["own", "queue", "connect", "handshake", "upstream", "transfer"]);
+    writeln!(out, "{indent}   time       {total:.2} ms{parts}")?;
+    let tries = it["tries"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for (number, one) in (1..).zip(tries).filter(|_| tries.len() > 1) {
+        let ended = match one["status"].as_u64() {
+            Some(0) | None if text(one, "reason").is_empty() => "given up".to_owned(),
+            Some(0) | None => text(one, "reason").to_owned(),
+            Some(status) => status.to_string(),
         };
-        writeln!(out, "   upstream   {} {}{tries}", text(it, "cluster"), text(it, "upstream"))?;
+        let parts = self::parts(one, &["queue", "connect", "handshake", "upstream"]);
+        writeln!(out, "{indent}     try {number}    {}: {ended}{parts}", text(one, "host"))?;
     }
-    let times = &it["times"];
-    let mut parts = Vec::new();
-    for (key, name) in [("before_upstream", "before"), ("upstream", "upstream"), ("transfer", "transfer")] {
-        if let Some(milliseconds) = times[key].as_f64() {
-            parts.push(format!("{name} {milliseconds:.2} ms"));
-        }
-    }
-    let total = times["total"].as_f64().unwrap_or_default();
-    writeln!(out, "   time       {total:.2} ms ({})", parts.join(", "))?;
     if let Some(reason) = it.get("reason") {
         writeln!(
             out,
-            "   reason     {} ({}, flags {})",
+            "{indent}   reason     {} ({}, flags {})",
             text(reason, "text"),
             text(reason, "code"),
             text(it, "flags")
         )?;
         for resource in reason["resources"].as_array().into_iter().flatten() {
-            writeln!(out, "              {}", written(resource))?;
+            writeln!(out, "{indent}              {}", written(resource))?;
         }
     }
     Ok(())
+}
+
+/// The parts of a time that are not nothing.
+fn parts(times: &Value, names: &[&str]) -> String {
+    let part = |name: &&str| {
+        let milliseconds = times[*name].as_f64().filter(|it| *it >= 0.005)?;
+        Some(format!("{name} {milliseconds:.2}"))
+    };
+    let parts: Vec<String> = names.iter().filter_map(part).collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
 fn written(resource: &Value) -> String {
@@ -205,8 +204,22 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_encoded() {
-        assert_eq!(encoded("a-1.b_~"), "a-1.b_~");
-        assert_eq!(encoded("a b&c=%"), "a%20b%26c%3D%25");
+    fn every_part_of_the_time_and_every_try_is_shown() {
+        let hop = json!({"proxy": "n/a", "direction": "outbound", "status": 200, "depth": 1, "attempt": 2,
+            "times": {"total": 9.0, "own": 1.0, "queue": 2.0, "connect": 0.001, "upstream": 6.0},
+            "tries": [{"host": "h1", "status": 0, "reason": "connect-failed", "queue": 2.0},
+                      {"host": "h2", "status": 200, "reason": "", "upstream": 6.0}]});
+        let answer = json!({"request_id": "a", "asked": 1, "silent": [], "seen_by": ["n/a"], "hops": [hop],
+            "gaps": true});
+        let shown = render(&answer);
+        for part in [
+            "  1. n/a outbound (try 2)",
+            "time       9.00 ms (own 1.00, queue 2.00, upstream 6.00)",
+            "try 1    h1: connect-failed (queue 2.00)",
+            "try 2    h2: 200 (upstream 6.00)",
+            "the order of their clocks",
+        ] {
+            assert!(shown.contains(part), "no {part:?} in\n{shown}");
+        }
     }
 }

@@ -7,6 +7,7 @@ pub mod header_match;
 pub mod path;
 pub mod query_match;
 pub mod rbac;
+pub mod rewrite;
 pub mod route;
 pub mod string_match;
 pub mod view;

@@ -9,119 +9,13 @@ use std::task::{Context, Poll};
 use tonic::codegen::{Body, BoxFuture, StdError, http, tokio_stream::Stream};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::envoy::envoy::config::core::v3::Node;
+mod messages;
+
+pub use messages::*;
 
 /// Full name of the service.
 pub const SERVICE_NAME: &str = "tulle.v1.Observe";
 const ATTACH: &str = "/tulle.v1.Observe/Attach";
-
-/// What a proxy sends: first who it is, then answers.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct FromProxy {
-    /// Who it is; only in the first message.
-    #[prost(message, optional, tag = "1")]
-    pub node: Option<Node>,
-    /// An answer; in every other message.
-    #[prost(message, optional, tag = "2")]
-    pub answer: Option<Answer>,
-}
-
-/// A question of the control plane.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Question {
-    /// Chosen by the asker; the answer repeats it.
-    #[prost(uint64, tag = "1")]
-    pub id: u64,
-    /// What is known about requests with this `x-request-id`.
-    #[prost(string, tag = "2")]
-    pub request_id: String,
-}
-
-/// The answer to a question.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Answer {
-    /// The question's id.
-    #[prost(uint64, tag = "1")]
-    pub id: u64,
-    /// The request passed here, whether or not its story was kept.
-    #[prost(bool, tag = "2")]
-    pub seen: bool,
-    /// The stories that were kept, in the order in which they ended.
-    #[prost(message, repeated, tag = "3")]
-    pub stories: Vec<Story>,
-}
-
-/// What became of one request in one proxy.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Story {
-    /// When it came, microseconds since 1970.
-    #[prost(uint64, tag = "1")]
-    pub began: u64,
-    /// `inbound` or `outbound`.
-    #[prost(string, tag = "2")]
-    pub direction: String,
-    /// Method.
-    #[prost(string, tag = "3")]
-    pub method: String,
-    /// Host.
-    #[prost(string, tag = "4")]
-    pub authority: String,
-    /// Path without query: a query may hold what is nobody's business.
-    #[prost(string, tag = "5")]
-    pub path: String,
-    /// Protocol.
-    #[prost(string, tag = "6")]
-    pub protocol: String,
-    /// Status that the client got; 0: none.
-    #[prost(uint32, tag = "7")]
-    pub status: u32,
-    /// Envoy's response flags; `-` for none.
-    #[prost(string, tag = "8")]
-    pub flags: String,
-    /// Envoy's response code details.
-    #[prost(string, tag = "9")]
-    pub details: String,
-    /// Why no connection to the upstream could be made.
-    #[prost(string, tag = "10")]
-    pub transport_failure: String,
-    /// The route's origin, `VirtualService/production/payment-service#http[1]`.
-    #[prost(string, tag = "11")]
-    pub route: String,
-    /// Cluster.
-    #[prost(string, tag = "12")]
-    pub cluster: String,
-    /// The upstream host that was tried last.
-    #[prost(string, tag = "13")]
-    pub upstream: String,
-    /// Tries made.
-    #[prost(uint32, tag = "14")]
-    pub attempts: u32,
-    /// The caller's address.
-    #[prost(string, tag = "15")]
-    pub peer_address: String,
-    /// The caller's verified SPIFFE id.
-    #[prost(string, tag = "16")]
-    pub peer: String,
-    /// Parts of the time, microseconds since `began`: the request's last byte read; the last try sent; the response's
-    /// head; the end. 0: it did not come to that.
-    #[prost(uint64, tag = "17")]
-    pub request_read: u64,
-    /// See `request_read`.
-    #[prost(uint64, tag = "18")]
-    pub sent: u64,
-    /// See `request_read`.
-    #[prost(uint64, tag = "19")]
-    pub answered: u64,
-    /// See `request_read`.
-    #[prost(uint64, tag = "20")]
-    pub ended: u64,
-    /// Bytes of the request's body.
-    #[prost(uint64, tag = "21")]
-    pub request_bytes: u64,
-    /// Bytes of the response's body.
-    #[prost(uint64, tag = "22")]
-    pub response_bytes: u64,
-}
 
 /// Caller of the service: the proxy.
 #[derive(Debug, Clone)]

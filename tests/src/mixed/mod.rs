@@ -320,6 +320,23 @@ impl Mesh {
         std::fs::rename(fresh, path).unwrap();
     }
 
+    /// The control plane's monitoring address.
+    pub fn monitoring(&self) -> SocketAddr {
+        self.monitoring
+    }
+
+    /// The folder of the mesh's YAML.
+    pub fn files(&self) -> PathBuf {
+        self.folder.path().join("mesh")
+    }
+
+    /// A JSON page of the control plane.
+    pub fn page(&self, path: &str) -> Value {
+        let answer = get(self.monitoring, path).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+
     /// What `tulled` knows of the connected proxies, by workload.
     pub fn connections(&self) -> BTreeMap<String, Value> {
         let answer = get(self.monitoring, "/debug/connections").unwrap();

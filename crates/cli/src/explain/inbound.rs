@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use config::model::{FilterChain, HttpFilterKind, Listener, NetworkFilter, RbacAction, RbacFilter};
 use decide::{connection_verdict, request_verdict};
-use translate::{Scope, World, merge};
 
+use super::mesh::Mesh;
 use super::proxy::Proxy;
 use super::report::Verdict;
 use super::request::{Caller, Request};
-use super::source;
-use crate::{Error, workload};
+use super::source::Source;
+use crate::Error;
 
 /// Mode and verdict of the proxy at an address.
 pub struct Answer {
@@ -24,11 +24,17 @@ pub struct Answer {
 ///
 /// # Errors
 /// Its configuration is one that it would refuse.
-pub fn ask(world: &World, address: SocketAddr, caller: &Caller, request: &Request) -> Result<Answer, Error> {
-    let Some(entry) = workload::at(world, address.ip()) else {
-        return Ok(no_proxy("no WorkloadEntry has the address: it is called without a policy of this mesh"));
+pub fn ask<'w>(
+    mesh: &dyn Mesh<'w>,
+    address: SocketAddr,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Answer, Error> {
+    let Some(proxy) = mesh.proxy_at(address.ip())? else {
+        return Ok(no_proxy(
+            "no workload of the mesh has the address: it is called without a policy of this mesh",
+        ));
     };
-    let proxy = Proxy::new(world, workload::proxy(entry)?)?;
     let Some(listener) = proxy.listener_at(address) else {
         let reason = "the workload's proxy has no listener for this port: no Service leads to it";
         let verdict = denied(reason.to_owned(), Vec::new());
@@ -44,7 +50,7 @@ pub fn ask(world: &World, address: SocketAddr, caller: &Caller, request: &Reques
         };
         return Ok(Answer { mode, verdict: denied(reason.to_owned(), Vec::new()) });
     };
-    let judge = Judge { world, proxy: &proxy, caller, request };
+    let judge = Judge { mesh, proxy: &proxy, caller, request };
     Ok(Answer { mode, verdict: judge.chain(chain)? })
 }
 
@@ -52,7 +58,7 @@ fn no_proxy(reason: &str) -> Answer {
     Answer { mode: "", verdict: Verdict { allowed: true, reason: reason.to_owned(), sources: Vec::new() } }
 }
 
-fn denied(reason: String, sources: Vec<source::Source>) -> Verdict {
+fn denied(reason: String, sources: Vec<Source>) -> Verdict {
     Verdict { allowed: false, reason, sources }
 }
 
@@ -73,14 +79,14 @@ fn mode(listener: &Listener) -> &'static str {
 }
 
 /// One request before the filters of one proxy.
-struct Judge<'a> {
-    world: &'a World,
-    proxy: &'a Proxy<'a>,
+struct Judge<'a, 'w> {
+    mesh: &'a dyn Mesh<'w>,
+    proxy: &'a Proxy<'w>,
     caller: &'a Caller,
     request: &'a Request,
 }
 
-impl Judge<'_> {
+impl Judge<'_, '_> {
     fn chain(&self, chain: &FilterChain) -> Result<Verdict, Error> {
         let mut allowed_by = None;
         for filter in &chain.filters {
@@ -107,7 +113,7 @@ impl Judge<'_> {
                 NetworkFilter::Tcp(_) | NetworkFilter::Stats(_) => {}
             }
         }
-        let sources = allowed_by.iter().filter_map(|name| source::of_policy(self.world, name)).collect();
+        let sources = allowed_by.iter().filter_map(|name| self.policy(name)).collect();
         let reason = match &allowed_by {
             Some(name) => format!("allowed by {name}"),
             None => "no ALLOW policy selects the workload and no DENY policy matches".to_owned(),
@@ -132,20 +138,15 @@ impl Judge<'_> {
             String::from_utf8_lossy(decide::RequestView::path(self.request))
         );
         Err(match verdict.policy {
-            Some(name) => denied(
-                format!("denied by {name} ({what})"),
-                source::of_policy(self.world, name).into_iter().collect(),
-            ),
-            None => denied(format!("no ALLOW policy allows {what}"), self.selecting()),
+            Some(name) => {
+                denied(format!("denied by {name} ({what})"), self.policy(name).into_iter().collect())
+            }
+            None => denied(format!("no ALLOW policy allows {what}"), self.mesh.candidates(self.proxy, rules)),
         })
     }
 
-    /// The policies that select the workload.
-    fn selecting(&self) -> Vec<source::Source> {
-        let scope = Scope::new(self.world, &self.proxy.node);
-        merge::authorization_policies(self.world, scope.namespace(), &scope.labels)
-            .into_iter()
-            .map(|policy| source::of_resource("AuthorizationPolicy", policy))
-            .collect()
+    /// The policy and rule behind a name in the configuration.
+    fn policy(&self, name: &str) -> Option<Source> {
+        Some(self.mesh.place(&translate::source::policy(name)?))
     }
 }

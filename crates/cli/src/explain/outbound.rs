@@ -9,53 +9,15 @@ use config::model::{
     NetworkFilter, PathMatch, RetryPolicy, Route, RouteAction, RouteMatch, StringMatch, StringMatcher,
     TransportSocket,
 };
-use decide::pick_route;
-use translate::{Scope, World, host, names};
+use decide::{pick_route, rewrite};
+use translate::names;
 
 use super::inbound;
+use super::mesh::{Called, Mesh};
 use super::proxy::Proxy;
-use super::report::{Destination, Endpoint, RouteTaken, Verdict};
+use super::report::{Answered, Destination, Endpoint, RouteTaken, Verdict};
 use super::request::{Caller, Request};
-use super::source;
-use crate::{Error, workload};
-
-/// A service and port that is called.
-#[derive(Debug, Clone)]
-pub struct Called {
-    /// Full host name.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Addresses of the Service.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// The Service that `name[:port]` means for callers of `namespace`.
-///
-/// # Errors
-/// There is no such Service, or its port has to be said.
-pub fn called(world: &World, name: &str, namespace: &str) -> Result<Called, Error> {
-    let (name, port) = match name.rsplit_once(':') {
-        Some((name, port)) => (name, Some(port.parse::<u16>().map_err(|_| format!("{port} is no port"))?)),
-        None => (name, None),
-    };
-    let full = match name.matches('.').count() {
-        1 => format!("{name}.svc.{}", host::DOMAIN),
-        _ => host::expand(name, namespace),
-    };
-    let Some(service) = world.service(&full) else {
-        let known: Vec<String> = translate::summary::services(world).into_iter().map(|it| it.host).collect();
-        return Err(format!("no Service {full}; the directory has: {}", known.join(", ")).into());
-    };
-    let ports: Vec<u16> = service.spec.ports.iter().map(|port| port.port).collect();
-    let port = match (port, ports.as_slice()) {
-        (Some(port), _) if ports.contains(&port) => port,
-        (None, [only]) => *only,
-        _ => return Err(format!("say which port of {full} is called (HOST:PORT): it has {ports:?}").into()),
-    };
-    let addresses = service.spec.virtual_addresses().iter().filter_map(|it| it.parse().ok()).collect();
-    Ok(Called { host: full, port, addresses })
-}
+use crate::Error;
 
 /// The listener and connection manager of the caller's proxy through which the call goes: the Service's own address,
 /// else the workload's HTTP proxy.
@@ -65,12 +27,21 @@ pub fn listener<'p>(
 ) -> Option<(&'p Listener, &'p HttpConnectionManager)> {
     let own = |address: &IpAddr| proxy.listener_at(SocketAddr::new(*address, called.port));
     let by_address = called.addresses.iter().filter_map(own);
+    let by_port =
+        proxy.listeners.iter().filter(|it| it.address.socket().is_some_and(|it| it.port() == called.port));
+    let by_host = by_port.filter(|listener| {
+        let routes = manager(listener).and_then(|it| proxy.routes(it).ok()?);
+        routes.is_some_and(|routes| {
+            let found = decide::pick_virtual_host(&routes, called.host.as_bytes());
+            found.is_some_and(|found| routes.virtual_hosts[found].domains.iter().all(|it| &**it != "*"))
+        })
+    });
     let by_proxy = proxy.listeners.iter().filter(|listener| {
         manager(listener).is_some_and(|it| {
             matches!(&it.route, config::model::RouteSource::Rds { name } if &**name == names::HTTP_PROXY_ROUTE)
         })
     });
-    by_address.chain(by_proxy).find_map(|listener| Some((listener, manager(listener)?)))
+    by_address.chain(by_proxy).chain(by_host).find_map(|listener| Some((listener, manager(listener)?)))
 }
 
 fn manager(listener: &Listener) -> Option<&HttpConnectionManager> {
@@ -87,16 +58,16 @@ pub struct Routed {
     pub taken: RouteTaken,
     /// The clusters that it may pick, with their share in percent; empty where the route answers itself.
     pub clusters: Vec<(Arc<str>, f64)>,
-    /// The status of a route that answers itself.
-    pub answers: Option<u16>,
+    /// The request as it is sent on.
+    pub sent: Request,
 }
 
 /// Picks the route as the proxy does. A condition on chance counts as met.
 ///
 /// # Errors
 /// The proxy would refuse its routes.
-pub fn route(
-    world: &World,
+pub fn route<'w>(
+    mesh: &dyn Mesh<'w>,
     proxy: &Proxy<'_>,
     manager: &HttpConnectionManager,
     request: &Request,
@@ -106,17 +77,24 @@ pub fn route(
     let virtual_host = routes.virtual_hosts[found.virtual_host].name.to_string();
     let route = found.route;
     let virtual_host_retry = routes.virtual_hosts[found.virtual_host].retry.as_ref();
+    let mut sent = request.clone();
     let (action, clusters, answers, timeout) = match &route.action {
         RouteAction::Forward(forward) => {
+            sent.rewrite(forward, &route.matcher);
             ("forward".to_owned(), shares(forward, request), None, forward.timeout)
         }
         RouteAction::Redirect(redirect) => {
-            (format!("redirect with {}", redirect.status), Vec::new(), Some(redirect.status), None)
+            let location = rewrite::location(redirect, &route.matcher, request, "http");
+            let location = Some(String::from_utf8_lossy(&location).into_owned());
+            let answers = Answered { status: redirect.status, location };
+            (format!("redirect with {}", redirect.status), Vec::new(), Some(answers), None)
         }
         RouteAction::DirectResponse(direct) => {
-            (format!("answer {}", direct.status), Vec::new(), Some(direct.status), None)
+            let answers = Answered { status: direct.status, location: None };
+            (format!("answer {}", direct.status), Vec::new(), Some(answers), None)
         }
     };
+    let changed = answers.is_none() && (sent.target != request.target || sent.authority != request.authority);
     let taken = RouteTaken {
         virtual_host,
         position: found.position,
@@ -124,9 +102,11 @@ pub fn route(
         action,
         timeout: timeout.map_or_else(|| "none".to_owned(), seconds),
         retries: retries(route, virtual_host_retry),
-        source: route.origin.as_deref().map(|origin| source::of_origin(world, origin)),
+        source: route.origin.as_deref().map(|origin| mesh.place(origin)),
+        rewritten: changed.then(|| sent.line()),
+        answers,
     };
-    Ok(Some(Routed { taken, clusters, answers }))
+    Ok(Some(Routed { taken, clusters, sent }))
 }
 
 fn seconds(duration: Duration) -> String {
@@ -249,21 +229,14 @@ fn words(matcher: &StringMatcher) -> String {
 ///
 /// # Errors
 /// A proxy would refuse its configuration.
-pub fn destination(
-    world: &World,
+pub fn destination<'w>(
+    mesh: &dyn Mesh<'w>,
     proxy: &Proxy<'_>,
     name: &str,
     share: f64,
     request: &Request,
 ) -> Result<Destination, Error> {
-    let scope = Scope::new(world, &proxy.node);
-    let host = names::parse_outbound_cluster(name).map(|(_, _, host)| host.to_owned());
-    let rules = host
-        .map(|host| scope.destination_rule(&host).rules)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|rule| source::of_resource("DestinationRule", rule))
-        .collect();
+    let rules = mesh.destination_rules(proxy, name);
     let Some(cluster) = proxy.cluster(name)? else {
         let balancing = "no such cluster".to_owned();
         return Ok(Destination {
@@ -278,7 +251,7 @@ pub fn destination(
     let mut endpoints = Vec::new();
     if let Some(assignment) = proxy.endpoints(&cluster)? {
         for found in assignment.endpoints().filter(|it| it.health.is_usable()) {
-            endpoints.push(endpoint(world, proxy, &cluster, found, request)?);
+            endpoints.push(endpoint(mesh, proxy, &cluster, found, request)?);
         }
     }
     Ok(Destination {
@@ -300,15 +273,15 @@ fn balancing(policy: LbPolicy) -> String {
     }
 }
 
-fn endpoint(
-    world: &World,
+fn endpoint<'w>(
+    mesh: &dyn Mesh<'w>,
     proxy: &Proxy<'_>,
     cluster: &Cluster,
     found: &config::model::Endpoint,
     request: &Request,
 ) -> Result<Endpoint, Error> {
     let socket = cluster.transport_socket_for(&found.transport_labels);
-    let own = identity(world, proxy);
+    let own = proxy.who.identity.clone();
     let (transport, identity, server_name) = match socket {
         TransportSocket::RawBuffer => ("plaintext", None, String::new()),
         TransportSocket::Tls(tls) if tls.certificate.is_some() => ("mutual TLS", own, tls.sni.to_string()),
@@ -320,30 +293,18 @@ fn endpoint(
             reason: "outside the mesh: no policy of this mesh holds there".to_owned(),
             sources: Vec::new(),
         };
-        let (address, workload) = (found.address.to_string(), String::new());
-        return Ok(Endpoint { address, workload, transport, mode: "", verdict });
+        let (address, workload, health) = (found.address.to_string(), String::new(), String::new());
+        return Ok(Endpoint { address, workload, transport, mode: "", health, verdict });
     };
-    let from = proxy.node.addresses.first().copied().unwrap_or(address.ip());
+    let from = proxy.who.addresses.first().copied().unwrap_or(address.ip());
     let caller = Caller { identity, address: from, called: address, server_name };
-    let answer = inbound::ask(world, address, &caller, request)?;
-    let workload = workload::at(world, address.ip())
-        .map(|it| format!("{}/{}", it.meta.namespace, it.meta.name))
-        .unwrap_or_default();
+    let answer = inbound::ask(mesh, address, &caller, request)?;
     Ok(Endpoint {
         address: address.to_string(),
-        workload,
+        workload: mesh.proxy_at(address.ip())?.map(|it| it.who.name()).unwrap_or_default(),
         transport,
         mode: answer.mode,
+        health: proxy.health(&cluster.name, address),
         verdict: answer.verdict,
     })
-}
-
-/// The SPIFFE id that the caller's certificate has.
-fn identity(world: &World, proxy: &Proxy<'_>) -> Option<String> {
-    let account = match proxy.node.service_account.as_str() {
-        "" => "default",
-        account => account,
-    };
-    let id = base::Spiffe::new(world.mesh().trust_domain(), &proxy.node.namespace, account).ok()?;
-    Some(id.to_string())
 }

@@ -1,42 +1,88 @@
-//! What one workload's proxy is configured with, read as the proxy itself reads it.
+//! What one workload's proxy is configured with, read as the proxy itself reads it, from wherever it comes.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use config::Refused;
 use config::model::{
     Cluster, Discovery, HttpConnectionManager, Listener, LoadAssignment, RouteConfiguration, RouteSource,
 };
-use prost::{Message, Name};
-use protos::Any;
-use protos::envoy::envoy::config::cluster::v3 as pb_cluster;
-use protos::envoy::envoy::config::endpoint::v3 as pb_endpoint;
-use protos::envoy::envoy::config::listener::v3 as pb_listener;
-use protos::envoy::envoy::config::route::v3 as pb_route;
-use translate::{ProxyNode, Wanted, World};
 
 use crate::Error;
 
-/// A proxy with the World that configures it.
-pub struct Proxy<'w> {
-    world: &'w World,
-    /// Who it is.
-    pub node: ProxyNode,
-    /// Its listeners.
-    pub listeners: Vec<Listener>,
+/// Who a proxy is.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its workload.
+    pub workload: String,
+    /// The SPIFFE id of its certificate; `None`: it has none.
+    pub identity: Option<String>,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
 }
 
-impl<'w> Proxy<'w> {
-    /// Translates and reads the listeners; everything else is made when it is asked for.
+impl Who {
+    /// `namespace/workload`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.namespace, self.workload)
+    }
+}
+
+/// Where the resources of a proxy come from.
+pub trait Resources {
+    /// Its listeners.
     ///
     /// # Errors
     /// The proxy would refuse one of them.
-    pub fn new(world: &'w World, node: ProxyNode) -> Result<Self, Error> {
-        let listeners = all::<pb_listener::Listener, _>(world, &node, &Wanted::All, |message| {
-            config::read_listener(message).map(|read| read.value)
-        })?;
-        Ok(Self { world, node, listeners })
+    fn listeners(&self) -> Result<Vec<Listener>, Error>;
+    /// Routes by name.
+    ///
+    /// # Errors
+    /// The proxy would refuse them.
+    fn routes(&self, name: &str) -> Result<Option<RouteConfiguration>, Error>;
+    /// A cluster by name.
+    ///
+    /// # Errors
+    /// The proxy would refuse it.
+    fn cluster(&self, name: &str) -> Result<Option<Cluster>, Error>;
+    /// Endpoints by the name under which a cluster asks for them.
+    ///
+    /// # Errors
+    /// The proxy would refuse them.
+    fn endpoints(&self, name: &str) -> Result<Option<LoadAssignment>, Error>;
+    /// What is known of an endpoint's health beyond its configuration: `ejected`, `unreachable`; empty: nothing.
+    fn health(&self, cluster: &str, address: SocketAddr) -> String;
+    /// Its clusters towards the mesh, where they are known by themselves.
+    fn cluster_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+type Known<T> = RefCell<BTreeMap<String, Option<Arc<T>>>>;
+
+/// A proxy with what configures it. What was read once is kept.
+pub struct Proxy<'w> {
+    /// Who it is.
+    pub who: Who,
+    /// Its listeners.
+    pub listeners: Vec<Listener>,
+    resources: Box<dyn Resources + 'w>,
+    routes: Known<RouteConfiguration>,
+    clusters: Known<Cluster>,
+    endpoints: Known<LoadAssignment>,
+}
+
+impl<'w> Proxy<'w> {
+    /// Reads the listeners; everything else is read when it is asked for.
+    ///
+    /// # Errors
+    /// The proxy would refuse one of them.
+    pub fn new(who: Who, resources: Box<dyn Resources + 'w>) -> Result<Self, Error> {
+        let (routes, clusters, endpoints) = (Known::default(), Known::default(), Known::default());
+        Ok(Self { who, listeners: resources.listeners()?, resources, routes, clusters, endpoints })
     }
 
     /// The listener that takes connections to an address.
@@ -51,9 +97,7 @@ impl<'w> Proxy<'w> {
     pub fn routes(&self, manager: &HttpConnectionManager) -> Result<Option<Arc<RouteConfiguration>>, Error> {
         match &manager.route {
             RouteSource::Inline(routes) => Ok(Some(routes.clone())),
-            RouteSource::Rds { name } => self.one::<pb_route::RouteConfiguration, _>(name, |message| {
-                config::read_route_configuration(message).map(|read| Arc::new(read.value))
-            }),
+            RouteSource::Rds { name } => known(&self.routes, name, |name| self.resources.routes(name)),
         }
     }
 
@@ -61,10 +105,8 @@ impl<'w> Proxy<'w> {
     ///
     /// # Errors
     /// The proxy would refuse it.
-    pub fn cluster(&self, name: &str) -> Result<Option<Cluster>, Error> {
-        self.one::<pb_cluster::Cluster, _>(name, |message| {
-            config::read_cluster(message).map(|read| read.value)
-        })
+    pub fn cluster(&self, name: &str) -> Result<Option<Arc<Cluster>>, Error> {
+        known(&self.clusters, name, |name| self.resources.cluster(name))
     }
 
     /// The endpoints of a cluster; none where they are not known beforehand.
@@ -76,38 +118,33 @@ impl<'w> Proxy<'w> {
             Discovery::Static(assignment) | Discovery::StrictDns { assignment, .. } => {
                 Ok(Some(assignment.clone()))
             }
-            Discovery::Eds { service_name } => self
-                .one::<pb_endpoint::ClusterLoadAssignment, _>(service_name, |message| {
-                    config::read_load_assignment(message).map(|read| Arc::new(read.value))
-                }),
+            Discovery::Eds { service_name } => {
+                known(&self.endpoints, service_name, |name| self.resources.endpoints(name))
+            }
             Discovery::OriginalDestination => Ok(None),
         }
     }
 
-    fn one<M, T>(&self, name: &str, read: impl Fn(&M) -> Result<T, Refused>) -> Result<Option<T>, Error>
-    where
-        M: Message + Default + Name,
-    {
-        let names = BTreeSet::from([name.to_owned()]);
-        Ok(all(self.world, &self.node, &Wanted::Names(&names), read)?.into_iter().next())
+    /// Its clusters towards the mesh, where they are known by themselves.
+    pub fn cluster_names(&self) -> Vec<String> {
+        self.resources.cluster_names()
+    }
+
+    /// What is known of an endpoint's health beyond its configuration.
+    pub fn health(&self, cluster: &str, address: SocketAddr) -> String {
+        self.resources.health(cluster, address)
     }
 }
 
-fn all<M, T>(
-    world: &World,
-    node: &ProxyNode,
-    wanted: &Wanted<'_>,
-    read: impl Fn(&M) -> Result<T, Refused>,
-) -> Result<Vec<T>, Error>
-where
-    M: Message + Default + Name,
-{
-    let type_url = format!("{}{}", protos::any::TYPE_PREFIX, M::full_name());
-    let translated = translate::translate(world, node, &type_url, wanted);
-    let decode = |name: &str, any: &Any| -> Result<T, Error> {
-        let message = M::decode(any.value.as_slice())?;
-        read(&message)
-            .map_err(|refused| format!("{} {name}: the proxy would refuse it: {refused}", M::NAME).into())
-    };
-    translated.resources.iter().map(|it| decode(&it.name, &it.any)).collect()
+fn known<T>(
+    all: &Known<T>,
+    name: &str,
+    read: impl FnOnce(&str) -> Result<Option<T>, Error>,
+) -> Result<Option<Arc<T>>, Error> {
+    if let Some(known) = all.borrow().get(name) {
+        return Ok(known.clone());
+    }
+    let found = read(name)?.map(Arc::new);
+    all.borrow_mut().insert(name.to_owned(), found.clone());
+    Ok(found)
 }

@@ -20,8 +20,13 @@ pub struct Explanation {
     pub route: Option<RouteTaken>,
     /// Where it may go, by share.
     pub destinations: Vec<Destination>,
+    /// Path and query as the caller's proxy sees them, made canonical.
+    pub canonical: String,
     /// What comes out.
     pub outcome: Outcome,
+    /// Where a directory says otherwise than what runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
 }
 
 /// The route that takes a request.
@@ -42,6 +47,22 @@ pub struct RouteTaken {
     /// Who wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// Host and path as they are sent on, where the route changes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<String>,
+    /// What the route answers itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answered>,
+}
+
+/// The answer of a route.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answered {
+    /// Its status.
+    pub status: u16,
+    /// Where a redirect leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
 }
 
 /// One cluster that the route may pick.
@@ -72,6 +93,9 @@ pub struct Endpoint {
     pub transport: &'static str,
     /// What its proxy demands: `STRICT`, `PERMISSIVE`, `DISABLE`; empty when it has none.
     pub mode: &'static str,
+    /// `healthy`, `ejected` and the like, where the proxy that runs was asked; else empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub health: String,
     /// The policies' verdict.
     pub verdict: Verdict,
 }
@@ -95,6 +119,9 @@ pub struct Outcome {
     /// The stable reason code where it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
+    /// The status that the caller gets, where all destinations agree: 200 stands for whatever the program answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// In words.
     pub text: String,
 }

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use decide::{Canonical, PathOptions, PeerView, RequestView, canonical_path};
+use decide::{Canonical, PathOptions, PeerView, RequestView, canonical_path, rewrite};
 
-use config::model::HttpConnectionManager;
+use config::model::{Forward, HttpConnectionManager, RouteMatch};
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -20,6 +20,22 @@ pub struct Request {
 }
 
 impl Request {
+    /// Changes host and path as a route does.
+    pub fn rewrite(&mut self, forward: &Forward, matcher: &RouteMatch) {
+        let host = rewrite::host(&forward.host_rewrite, self);
+        if let Some(target) = rewrite::target(&forward.path_rewrite, matcher, &self.target) {
+            self.target = target;
+        }
+        if let Some(host) = host {
+            self.authority = String::from_utf8_lossy(&host).into_owned();
+        }
+    }
+
+    /// Host and path in one.
+    pub fn line(&self) -> String {
+        format!("{}{}", self.authority, String::from_utf8_lossy(&self.target))
+    }
+
     /// The request with the canonical path that a connection manager gives it.
     ///
     /// # Errors

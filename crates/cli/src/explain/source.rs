@@ -18,11 +18,6 @@ pub fn of_origin(world: &World, origin: &str) -> Source {
     Source { resource: origin.to_owned(), place: source::place(world, origin) }
 }
 
-/// The AuthorizationPolicy and rule behind a name in the configuration.
-pub fn of_policy(world: &World, name: &str) -> Option<Source> {
-    Some(of_origin(world, &source::policy(name)?))
-}
-
 /// Where a resource as a whole was written.
 pub fn of_resource<S>(kind: &str, resource: &Resource<S>) -> Source {
     let name = format!("{kind}/{}/{}", resource.meta.namespace, resource.meta.name);

@@ -28,6 +28,12 @@ fn tree(explanation: &Explanation, out: &mut String) -> fmt::Result {
         for condition in &route.conditions {
             writeln!(out, "    if       {condition}")?;
         }
+        if let Some(rewritten) = &route.rewritten {
+            writeln!(out, "    sent as  {rewritten}")?;
+        }
+        if let Some(location) = route.answers.as_ref().and_then(|answers| answers.location.as_ref()) {
+            writeln!(out, "    to       {location}")?;
+        }
         writeln!(out, "    timeout  {}", route.timeout)?;
         writeln!(out, "    retries  {}", route.retries)?;
     }
@@ -36,7 +42,11 @@ fn tree(explanation: &Explanation, out: &mut String) -> fmt::Result {
     }
     let mark = if explanation.outcome.ok { "ok" } else { "fails" };
     let code = explanation.outcome.reason.map(|code| format!(" ({code})")).unwrap_or_default();
-    writeln!(out, "  {mark}: {}{code}", explanation.outcome.text)
+    writeln!(out, "  {mark}: {}{code}", explanation.outcome.text)?;
+    for difference in &explanation.differences {
+        writeln!(out, "  differs  {difference}")?;
+    }
+    Ok(())
 }
 
 fn branch(destination: &Destination, out: &mut String) -> fmt::Result {
@@ -50,7 +60,9 @@ fn branch(destination: &Destination, out: &mut String) -> fmt::Result {
     for endpoint in &destination.endpoints {
         let workload = if endpoint.workload.is_empty() { "unknown" } else { &endpoint.workload };
         let mode = if endpoint.mode.is_empty() { String::new() } else { format!(", {}", endpoint.mode) };
-        writeln!(out, "    endpoint {} {workload}: {}{mode}", endpoint.address, endpoint.transport)?;
+        let health =
+            if endpoint.health.is_empty() { String::new() } else { format!(", {}", endpoint.health) };
+        writeln!(out, "    endpoint {} {workload}: {}{mode}{health}", endpoint.address, endpoint.transport)?;
         let mark = if endpoint.verdict.allowed { "allowed" } else { "denied" };
         writeln!(out, "      {mark}: {}", endpoint.verdict.reason)?;
         for source in &endpoint.verdict.sources {

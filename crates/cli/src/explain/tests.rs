@@ -29,8 +29,11 @@ fn payments(edit: impl Fn(&str) -> String) -> tempfile::TempDir {
 fn asked(directory: &Path, words: &[&str]) -> Explanation {
     let line = ["explain", "-d", directory.to_str().unwrap()].into_iter().chain(words.iter().copied());
     let arguments = Line::try_parse_from(line).unwrap_or_else(|error| panic!("{error}")).arguments;
-    let read = directory::read(&arguments.directory, &arguments.default_namespace).unwrap();
-    explain(&read.world, &arguments).unwrap()
+    let folder = arguments.directory.as_deref().unwrap();
+    let read = directory::read(folder, &arguments.default_namespace).unwrap();
+    let headers = header_lines(&arguments.headers).unwrap();
+    let ExplainArguments { from, to, method, path, .. } = arguments;
+    Explainer::new(&read.world).explain(&Question { from, to, method, path, headers }).unwrap()
 }
 
 fn shares(explanation: &Explanation) -> Vec<(String, f64)> {
@@ -137,10 +140,12 @@ fn the_path_is_judged_in_its_canonical_form() {
 fn what_is_asked_wrongly_is_answered_with_what_there_is() {
     let example = payments(str::to_owned);
     let read = directory::read(example.path(), "default").unwrap();
-    let error = outbound::called(&read.world, "nope", "production").unwrap_err().to_string();
+    let mesh = Offline::new(&read.world);
+    let caller = mesh.caller("frontend").unwrap();
+    let error = mesh.called("nope", &caller).unwrap_err().to_string();
     assert!(error.contains("payment-service.production.svc.cluster.local"), "{error}");
-    let error = workload::find(&read.world, "nope").unwrap_err().to_string();
+    let error = mesh.caller("nope").err().unwrap().to_string();
     assert!(error.contains("production/frontend"), "{error}");
-    let error = outbound::called(&read.world, "payment-service:81", "production").unwrap_err().to_string();
+    let error = mesh.called("payment-service:81", &caller).unwrap_err().to_string();
     assert!(error.contains("[8080]"), "{error}");
 }

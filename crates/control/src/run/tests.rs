@@ -295,7 +295,7 @@ spec: {address: 127.0.2.1, serviceAccount: payment, labels: {app: payment}}
             assert_eq!(question.request_id, "id-1");
             let story = Story { status: 503, flags: "UH".to_owned(), ..Story::default() };
             // An answer to a question that nobody asked is not taken.
-            let answer = |id, seen| Answer { id, seen, stories: vec![story.clone()] };
+            let answer = |id, seen| Answer { id, seen, stories: vec![story.clone()], ..Answer::default() };
             for answer in [answer(question.id + 1, true), answer(question.id, true)] {
                 sender.send(FromProxy { node: None, answer: Some(answer) }).await.unwrap();
             }
@@ -308,6 +308,23 @@ spec: {address: 127.0.2.1, serviceAccount: payment, labels: {app: payment}}
         assert_eq!(mesh.why("id-2").await["silent"][0], "production/payment-1");
         drop((sender, questions));
         while mesh.why("id-3").await["asked"] != 0 {}
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_came_again_is_asked_once_though_its_old_stream_has_not_ended() {
+        let mesh = mesh().await;
+        let old = mesh.observe(Some(mesh.join().await), node("production", "payment")).await.unwrap();
+        assert_eq!(mesh.why("id-1").await["asked"], 1);
+        let (sender, mut questions) =
+            mesh.observe(Some(mesh.join().await), node("production", "payment")).await.unwrap();
+        let proxy = async {
+            let question = questions.message().await.unwrap().unwrap();
+            let answer = Some(Answer { id: question.id, seen: true, ..Answer::default() });
+            sender.send(FromProxy { node: None, answer }).await.unwrap();
+        };
+        let (found, ()) = tokio::join!(mesh.why("id-2"), proxy);
+        assert_eq!((&found["asked"], &found["seen_by"][0]), (&1.into(), &"production/payment-1".into()));
+        drop(old);
     }
 
     #[tokio::test]

@@ -3,10 +3,13 @@
 pub mod ads;
 pub mod grpc;
 pub mod listener;
+pub mod live;
 pub mod monitoring;
 pub mod observe;
+pub mod query;
 pub mod status;
 pub mod tls;
 pub mod why;
+pub mod why_order;
 
 pub use crate::peer::PeerIdentity;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,7 +21,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::observe::Observers;
+use super::live::{self, Body};
+use super::observe::{Observers, Selection, Who};
+use super::query::Query;
 use super::why;
 use crate::metrics::{self, Render};
 use crate::push::Connections;
@@ -31,6 +33,8 @@ use crate::store::{Store, verdicts};
 /// The most connections of the port.
 pub const MOST_CONNECTIONS: usize = 256;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a proxy may take for a page.
+const PAGE_LIMIT: Duration = Duration::from_secs(8);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the port shows.
@@ -76,7 +80,7 @@ impl Monitoring {
         }
     }
 
-    async fn answer<B>(&self, request: &Request<B>, local: Option<SocketAddr>) -> Response<Full<Bytes>> {
+    async fn answer<B>(&self, request: &Request<B>, local: Option<SocketAddr>) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n".to_owned());
         }
@@ -102,31 +106,81 @@ impl Monitoring {
             "/debug/connections" => json(&self.connections.list()),
             "/debug/world" => json(&self.world()),
             "/debug/status" => json(&status::of(&self.store, &self.connections)),
-            "/debug/why" => self.why(request.uri().query()).await,
+            "/debug/why" => self.why(&Query::parse(request.uri().query())).await,
+            "/debug/tap" => self.live(&Query::parse(request.uri().query()), false),
+            "/debug/top" => self.live(&Query::parse(request.uri().query()), true),
+            "/debug/renewal" => json(&self.renewal().await),
+            "/debug/proxy" => self.proxy(&Query::parse(request.uri().query())).await,
             "/debug" | "/debug/" => json(&json!([
                 "/debug/config",
                 "/debug/connections",
                 "/debug/world",
                 "/debug/status",
-                "/debug/why?request_id="
+                "/debug/why?request_id=",
+                "/debug/tap?workload=&path=&status=",
+                "/debug/top?workload=",
+                "/debug/renewal",
+                "/debug/proxy?workload=&page="
             ])),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /metrics, /ready, /version, /debug/config, /debug/connections, /debug/world and /debug/status\n"
-                    .to_owned(),
+                "there are /metrics, /ready, /version and what /debug lists\n".to_owned(),
             ),
         }
     }
 
-    async fn why(&self, query: Option<&str>) -> Response<Full<Bytes>> {
-        let id = query.and_then(|it| it.split('&').find_map(|one| one.strip_prefix("request_id=")));
-        let id = id.and_then(decoded).filter(|id| !id.is_empty() && id.len() <= why::LONGEST_ID);
-        let Some(id) = id else {
+    async fn why(&self, query: &Query) -> Response<Body> {
+        let id = query.get("request_id");
+        if id.is_empty() || id.len() > why::LONGEST_ID {
             let wanted = "ask for /debug/why?request_id=ID, the x-request-id of a request";
             return text(StatusCode::BAD_REQUEST, format!("{wanted} (at most {} bytes)\n", why::LONGEST_ID));
+        }
+        let replies = self.observers.ask(id, why::LIMIT).await;
+        json(&why::why(&self.store.world(), id, replies))
+    }
+
+    /// What passes now, line by line.
+    fn live(&self, query: &Query, sums: bool) -> Response<Body> {
+        let wanted = match live::wanted(query, sums) {
+            Ok(wanted) => wanted,
+            Err(reason) => return text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
         };
-        let replies = self.observers.ask(&id, why::LIMIT).await;
-        json(&why::why(&self.store.world(), &id, replies))
+        match live::body(&self.observers, &self.store, self.tasks.drain(), wanted) {
+            Ok(body) => whole(StatusCode::OK, "application/x-ndjson", body),
+            Err(reason) => text(StatusCode::TOO_MANY_REQUESTS, format!("{reason}\n")),
+        }
+    }
+
+    /// How long the certificate of each proxy lasts, and how its renewal goes.
+    async fn renewal(&self) -> Value {
+        let pages = self.observers.pages("certs", why::LIMIT).await;
+        let of = |(who, page): (Who, Vec<u8>)| {
+            let page: Value = serde_json::from_slice(&page).ok()?;
+            Some(json!({
+                "proxy": who.to_string(),
+                "expires": page["certificates"][0]["cert_chain"][0]["expiration_time"],
+                "renewal": page["renewal"],
+            }))
+        };
+        pages.into_iter().filter_map(of).collect()
+    }
+
+    /// A page of a proxy's admin server.
+    async fn proxy(&self, query: &Query) -> Response<Body> {
+        let (named, page) = (query.get("workload"), query.get("page"));
+        if named.is_empty() || page.is_empty() {
+            let wanted = "ask for /debug/proxy?workload=NAMESPACE/NAME&page=config_dump; pages: certs, clusters, config_dump, listeners, server_info";
+            return text(StatusCode::BAD_REQUEST, format!("{wanted}\n"));
+        }
+        let selection = Selection::parse(named);
+        match self.observers.page(&selection, page, PAGE_LIMIT).await {
+            Ok(page) => response(StatusCode::OK, "application/json", page),
+            Err(reason) => {
+                let known: Vec<String> = self.observers.list().iter().map(ToString::to_string).collect();
+                let known = json!({"error": reason, "proxies": known});
+                response(StatusCode::NOT_FOUND, "application/json", format!("{known}\n"))
+            }
+        }
     }
 
     fn metrics(&self) -> String {
@@ -172,7 +226,9 @@ impl Monitoring {
                 (name.to_owned(), counts)
             })
             .collect();
+        let (streams, watches) = self.observers.counts();
         json!({
+            "observe": {"streams": streams, "watches": watches},
             "revision": self.store.revision(),
             "synced": self.store.is_synced(),
             "trustDomain": world.mesh().trust_domain(),
@@ -193,19 +249,23 @@ fn names_this_machine<B>(request: &Request<B>) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
-fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+fn json(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_string_pretty(value) {
         Ok(text) => response(StatusCode::OK, "application/json", text + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, body: String) -> Response<Body> {
     response(status, "text/plain; charset=utf-8", body)
 }
 
-fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    whole(status, kind, Full::new(body.into()).boxed_unsync())
+}
+
+fn whole(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
@@ -214,29 +274,11 @@ fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Fu
     response
 }
 
-/// A part of a query as text (RFC 3986, section 2.1); `None` when it is none.
-fn decoded(part: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        if *first == b'%' {
-            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &after[2..];
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::metrics::CertificateMetrics;
     use crate::source::{Sink, Update};
-    use http_body_util::BodyExt;
     use runtime::{Drain, Supervisor};
     use translate::Change;
 

@@ -3,11 +3,12 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use base::Reason;
-use protos::observe::Story;
+use protos::observe::{Story, Try};
 use serde::Serialize;
 use translate::{World, merge, source};
 
 use super::observe::Reply;
+use super::why_order;
 use crate::timestamp::rfc3339;
 
 /// How long the proxies may take.
@@ -28,11 +29,17 @@ pub struct Why {
     pub seen_by: Vec<String>,
     /// What was kept, in the order of the request's way.
     pub hops: Vec<Hop>,
+    /// Several hops begin a way of their own: what lies between was not kept, or one id served several requests.
+    pub gaps: bool,
 }
 
 /// One proxy on the way.
 #[derive(Debug, Serialize)]
 pub struct Hop {
+    /// How many hops lead to it; 0: nothing that was told does.
+    pub depth: usize,
+    /// The try of the hop before it to which it belongs, from 1; 0: no hop leads to it.
+    pub attempt: usize,
     /// `namespace/workload`.
     pub proxy: String,
     /// `outbound` or `inbound`.
@@ -63,6 +70,8 @@ pub struct Hop {
     pub upstream: String,
     /// Tries made.
     pub attempts: u32,
+    /// Where the time of each try went.
+    pub tries: Vec<Tried>,
     /// Milliseconds of the parts of its time.
     pub times: Times,
 }
@@ -89,18 +98,42 @@ pub struct Written {
     pub place: String,
 }
 
-/// Milliseconds; absent: it did not come to that.
+/// One try; times in milliseconds.
+#[derive(Debug, Serialize)]
+pub struct Tried {
+    /// The host's address.
+    pub host: String,
+    /// The status of its answer; 0: none.
+    pub status: u32,
+    /// The code of the reason for which it failed; empty: it did not.
+    pub reason: String,
+    /// When it began, since the request came.
+    pub began: f64,
+    /// In line for a connection.
+    pub queue: f64,
+    /// TCP.
+    pub connect: f64,
+    /// TLS.
+    pub handshake: f64,
+    /// From the request sent to the head of the response.
+    pub upstream: f64,
+}
+
+/// Milliseconds.
 #[derive(Debug, Serialize)]
 pub struct Times {
-    /// Until the last try was sent: filters, choice of the upstream, connection and handshake.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub before_upstream: Option<f64>,
-    /// From there to the head of the response.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<f64>,
-    /// From there to the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub transfer: Option<f64>,
+    /// In line for connections, of all tries.
+    pub queue: f64,
+    /// TCP, of all tries.
+    pub connect: f64,
+    /// TLS, of all tries.
+    pub handshake: f64,
+    /// From a request sent to the head of its response, of all tries.
+    pub upstream: f64,
+    /// From the head of the response to its end.
+    pub transfer: f64,
+    /// What is left: the filters, and the pauses between tries.
+    pub own: f64,
     /// All of it.
     pub total: f64,
 }
@@ -113,6 +146,7 @@ pub fn why(world: &World, request_id: &str, replies: Vec<Reply>) -> Why {
         silent: Vec::new(),
         seen_by: Vec::new(),
         hops: Vec::new(),
+        gaps: false,
     };
     let mut stories = Vec::new();
     for reply in replies {
@@ -127,17 +161,23 @@ pub fn why(world: &World, request_id: &str, replies: Vec<Reply>) -> Why {
             }
         }
     }
-    // A caller's sidecar sees a request before the called one's; within a microsecond its side decides.
-    stories.sort_by(|(_, a), (_, b)| (a.began, &b.direction).cmp(&(b.began, &a.direction)));
-    why.hops = stories.into_iter().map(|(proxy, story)| hop(world, proxy, story)).collect();
+    for place in why_order::order(&stories) {
+        let (proxy, story) = stories[place.index].clone();
+        let hop = hop(world, proxy, story);
+        why.hops.push(Hop { depth: place.depth, attempt: place.attempt, ..hop });
+    }
+    why.gaps = why.hops.iter().filter(|hop| hop.depth == 0).count() > 1;
     why
 }
 
-fn hop(world: &World, proxy: String, story: Story) -> Hop {
+/// One hop, without its place among others.
+pub fn hop(world: &World, proxy: String, story: Story) -> Hop {
     let reason = cause(world, &proxy, &story);
     let unknown = story.peer.is_empty() || story.peer == "unknown";
     let route = (!story.route.is_empty()).then(|| written(world, &story.route));
     Hop {
+        depth: 0,
+        attempt: 0,
         proxy,
         began: rfc3339(UNIX_EPOCH + Duration::from_micros(story.began)),
         request: format!("{} {}{}", story.method, story.authority, story.path),
@@ -151,6 +191,7 @@ fn hop(world: &World, proxy: String, story: Story) -> Hop {
         cluster: story.cluster.clone(),
         upstream: story.upstream.clone(),
         attempts: story.attempts,
+        tries: story.tries.iter().map(tried).collect(),
         times: times(&story),
         direction: story.direction,
     }
@@ -161,13 +202,38 @@ fn written(world: &World, reference: &str) -> Written {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "microseconds of a request are far below 2^52")]
+fn milliseconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1_000.0
+}
+
+fn tried(one: &Try) -> Tried {
+    Tried {
+        host: one.host.clone(),
+        status: one.status,
+        reason: one.reason.clone(),
+        began: milliseconds(one.began),
+        queue: milliseconds(one.queue),
+        connect: milliseconds(one.connect),
+        handshake: milliseconds(one.handshake),
+        upstream: milliseconds(one.upstream),
+    }
+}
+
 fn times(story: &Story) -> Times {
-    let between = |from: u64, to: u64| (to > 0).then(|| to.saturating_sub(from) as f64 / 1_000.0);
+    let sum = |part: fn(&Try) -> u64| story.tries.iter().map(part).fold(0, u64::saturating_add);
+    let (queue, connect) = (sum(|it| it.queue), sum(|it| it.connect));
+    let (handshake, upstream) = (sum(|it| it.handshake), sum(|it| it.upstream));
+    let transfer = if story.answered > 0 { story.ended.saturating_sub(story.answered) } else { 0 };
+    let parts = [queue, connect, handshake, upstream, transfer];
+    let own = parts.into_iter().fold(story.ended, u64::saturating_sub);
     Times {
-        before_upstream: between(0, story.sent),
-        upstream: between(story.sent, story.answered).filter(|_| story.sent > 0),
-        transfer: between(story.answered, story.ended).filter(|_| story.answered > 0),
-        total: story.ended as f64 / 1_000.0,
+        queue: milliseconds(queue),
+        connect: milliseconds(connect),
+        handshake: milliseconds(handshake),
+        upstream: milliseconds(upstream),
+        transfer: milliseconds(transfer),
+        own: milliseconds(own),
+        total: milliseconds(story.ended),
     }
 }
 
@@ -229,7 +295,7 @@ mod tests {
     }
 
     fn reply(workload: &str, stories: Vec<Story>) -> Reply {
-        let answer = Some(Answer { id: 1, seen: true, stories });
+        let answer = Some(Answer { id: 1, seen: true, stories, ..Answer::default() });
         Reply { namespace: "n".to_owned(), workload: workload.to_owned(), answer }
     }
 
@@ -240,9 +306,10 @@ mod tests {
 
     #[test]
     fn hops_stand_in_the_order_of_the_way() {
+        let of_a = Try { local: "a:1".to_owned(), upstream: 1_500, connect: 200, ..Try::default() };
         let replies = vec![
-            reply("b", vec![story(10, "inbound", "", "UC")]),
-            reply("a", vec![story(10, "outbound", "", "-")]),
+            reply("b", vec![Story { peer_address: "a:1".to_owned(), ..story(10, "inbound", "", "UC") }]),
+            reply("a", vec![Story { tries: vec![of_a], ..story(10_000, "outbound", "", "-") }]),
         ];
         let why = why(&world(), "x", replies);
         assert_eq!(why.seen_by, ["n/b", "n/a"]);
@@ -250,6 +317,9 @@ mod tests {
         assert_eq!(proxies, ["n/a", "n/b"]);
         let causes: Vec<_> = why.hops.iter().map(|it| it.reason.as_ref().map(|it| it.code)).collect();
         assert_eq!(causes, [None, Some("upstream-reset")]);
+        assert!(!why.gaps && why.hops[1].depth == 1);
+        let times = &why.hops[0].times;
+        assert_eq!((times.total, times.connect, times.upstream, times.own), (2.0, 0.2, 1.5, 0.3));
     }
 
     #[test]

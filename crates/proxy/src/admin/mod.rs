@@ -16,7 +16,7 @@ mod server_info;
 mod stat_names;
 mod stats;
 
-pub use page::Context;
+pub use page::{Context, render};
 pub use readiness::{Readiness, State};
 pub use server::{bind, serve};
 pub use server_info::CommandLine;

@@ -9,14 +9,15 @@ use bytes::Bytes;
 
 use super::connection::ConnectionState;
 use super::forwarded::Client;
-use super::grpc_reply;
 use super::request_body::Progress;
 use super::worker::Worker;
+use super::{grpc_reply, watching};
 use crate::http::{Gone, RequestHead, ResponseHead, Version};
 use crate::telemetry::RequestRecord;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{Protocol, Workload};
 use crate::telemetry::recent::Asked;
+use crate::telemetry::watch::Watching;
 use crate::upstream::Cluster;
 use crate::upstream::host::Host;
 use crate::upstream::retry::Marks;
@@ -66,6 +67,8 @@ pub struct Exchange {
     pub caller: Option<Interned<Workload>>,
     /// The called workload, as it said itself.
     pub called: Option<Interned<Workload>>,
+    /// Who watches it.
+    pub watching: Watching,
     ended: bool,
 }
 
@@ -82,6 +85,7 @@ impl Exchange {
         exchange.authority = head.authority.clone();
         exchange.method = head.method.clone();
         exchange.target = head.target.clone();
+        exchange.watching = watching::begin(worker, connection, head);
         exchange
     }
 
@@ -110,6 +114,7 @@ impl Exchange {
             marks: Marks::default(),
             caller: None,
             called: None,
+            watching: None,
             ended: false,
         })
     }
@@ -137,7 +142,8 @@ impl Exchange {
     }
 
     /// Leaves the request where people can ask about it.
-    fn remember(&self) {
+    fn remember(&mut self) {
+        let watching = self.watching.take();
         let asked = Asked {
             request_id: self.request_id.as_deref().unwrap_or_default(),
             reporter: self.connection.chain.reporter,
@@ -146,8 +152,12 @@ impl Exchange {
             target: &self.target,
             peer_address: self.connection.facts.remote,
             peer: &self.connection.peer_principal,
+            local_address: self.connection.facts.local,
         };
         self.worker.recent.note(&asked, &self.record);
+        if let Some(watching) = watching {
+            watching::end(&watching, self, &asked);
+        }
     }
 
     /// It ended for that reason; `details` are Envoy's words for it.

@@ -30,6 +30,7 @@ pub(crate) mod testing;
 pub mod timeouts;
 mod timers;
 mod upgrade;
+mod watching;
 pub mod worker;
 
 pub use chain::{Filter, HttpChain, Verdict};

@@ -19,6 +19,7 @@ use crate::telemetry::log_sink::LogSinks;
 use crate::telemetry::peer_metadata::OwnMetadata;
 use crate::telemetry::recent::{Recent, RecentRequests};
 use crate::telemetry::wall_clock::WallClock;
+use crate::telemetry::watch::Watches;
 use crate::telemetry::{Random, Registry, WorkerMetrics, families, start_time};
 use crate::upstream::UpstreamWorker;
 
@@ -31,6 +32,8 @@ pub struct Shared {
     pub sinks: LogSinks,
     /// Requests that people may ask about.
     pub recent: RecentRequests,
+    /// Requests that somebody watches.
+    pub watches: Arc<Watches>,
     /// Routes and clusters in use.
     pub routing: Arc<LiveRouting>,
     /// Requests that failed after retries.
@@ -51,6 +54,7 @@ impl Shared {
         Arc::new(Self {
             sinks: LogSinks::new(registry.clone()),
             recent: RecentRequests::default(),
+            watches: Arc::default(),
             retried: RetriedRequests::default(),
             registry,
             routing,
@@ -78,6 +82,8 @@ pub struct HttpCells {
 pub struct Worker {
     /// What all workers share.
     pub shared: Arc<Shared>,
+    /// Its number.
+    pub number: usize,
     /// This worker's metrics.
     pub metrics: WorkerMetrics,
     /// This worker's pools.
@@ -99,6 +105,7 @@ impl Worker {
     pub fn new(shared: &Arc<Shared>) -> Rc<Self> {
         Rc::new(Self {
             shared: shared.clone(),
+            number: shared.watches.worker(),
             metrics: WorkerMetrics::new(shared.registry.clone()),
             upstream: UpstreamWorker::new(shared.registry.clone()),
             random: Random::from_system(),

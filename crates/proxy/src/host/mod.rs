@@ -4,6 +4,7 @@ pub mod ads;
 pub mod bootstrap;
 pub mod node;
 mod observe;
+mod observe_story;
 pub mod options;
 mod run;
 mod survive;

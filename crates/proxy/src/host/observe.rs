@@ -1,38 +1,68 @@
-//! The reverse stream beside ADS (`tulle.v1.Observe`): the control plane asks on behalf of users what became of a
-//! request, and this proxy answers from what it kept.
+//! The reverse stream beside ADS (`tulle.v1.Observe`): the control plane asks on behalf of users: what became of a
+//! request, what passes now, what a page of the admin server says.
 
-use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
 
+use http_body_util::BodyExt;
 use protos::envoy::envoy::config::core::v3::Node;
-use protos::observe::{self, Answer, FromProxy, ObserveClient, Question};
+use protos::observe::{Answer, FromProxy, ObserveClient, Question};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
+use super::observe_story::{message, sum};
+use crate::admin::Context;
 use crate::filter::Shared;
-use crate::telemetry::labels::Reporter;
-use crate::telemetry::recent::{Found, Story};
+use crate::telemetry::recent::Story;
+use crate::telemetry::watch::{OpenWatch, Wanted};
+use crate::telemetry::watch_filter::Filter;
 
 /// The largest question, in bytes.
-const LARGEST_QUESTION: usize = 16 * 1024;
+const LARGEST_QUESTION: usize = 64 * 1024;
 /// Answers that may wait to be sent.
 const WAITING: usize = 16;
-/// The most stories in one answer: the latest.
-const MOST_STORIES: usize = 32;
+/// The most stories in one answer.
+const MOST_STORIES: usize = 16;
+/// The most sums in one answer.
+const MOST_SUMS: usize = 32;
+/// Stories of watches that may wait to be sent; more are dropped and counted.
+const WATCHED: usize = 1024;
+/// How often sums are told, and that a watch is still open.
+const BEAT: Duration = Duration::from_secs(1);
+/// The largest part of a page in one answer, in bytes.
+const PART: usize = 64 * 1024;
 /// Pause before the stream is opened again on a connection that still stands.
 const PAUSE: Duration = Duration::from_secs(5);
+/// The pages of the admin server that may be asked for: nothing that changes anything, nothing secret.
+const PAGES: [(&str, &str, &str); 5] = [
+    ("certs", "/certs", ""),
+    ("config_dump", "/config_dump", "include_eds"),
+    ("clusters", "/clusters", "format=json"),
+    ("listeners", "/listeners", "format=json"),
+    ("server_info", "/server_info", ""),
+];
 
 /// The channel of the ADS stream, told anew after every connect; `None` before the first.
 pub type Channels = watch::Receiver<Option<Channel>>;
 
+/// What answers are made from.
+pub struct Sources {
+    /// What all workers share.
+    pub shared: std::sync::Arc<Shared>,
+    /// What the admin pages are made from.
+    pub pages: Rc<Context>,
+}
+
 /// Answers questions, for ever: the stream comes and goes with the connection to the control plane.
-pub async fn run(mut channels: Channels, node: Node, shared: Arc<Shared>) {
+pub async fn run(mut channels: Channels, node: Node, sources: Sources) {
     loop {
         let channel = channels.borrow_and_update().clone();
         let ended = match channel {
-            Some(channel) => attach(channel, node.clone(), &shared).await,
+            Some(channel) => attach(channel, node.clone(), &sources).await,
             None => Status::unavailable("not connected yet"),
         };
         tracing::debug!("no questions can be asked: {}", ended.message().escape_debug());
@@ -45,71 +75,135 @@ pub async fn run(mut channels: Channels, node: Node, shared: Arc<Shared>) {
     }
 }
 
-/// Opens the stream and answers until it ends; returns why.
-async fn attach(channel: Channel, node: Node, shared: &Shared) -> Status {
+/// Opens the stream and answers until it ends; returns why. Its watches end with it.
+async fn attach(channel: Channel, node: Node, sources: &Sources) -> Status {
     let (answers, outgoing) = mpsc::channel(WAITING);
     // The channel is empty, so that this cannot fail.
     let _ = answers.try_send(FromProxy { node: Some(node), answer: None });
     let mut client = ObserveClient::new(channel, LARGEST_QUESTION);
-    match client.attach(ReceiverStream::new(outgoing)).await {
-        Ok(response) => match talk(response.into_inner(), &answers, shared).await {
-            Ok(()) => Status::unavailable("the control plane ended the stream"),
-            Err(status) => status,
-        },
+    let questions = match client.attach(ReceiverStream::new(outgoing)).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return status,
+    };
+    let (stories, watched) = mpsc::channel(WATCHED);
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut talk = Talk { sources, answers, stories, open: BTreeMap::new() };
+    match talk.run(questions, watched, beat).await {
+        Ok(()) => Status::unavailable("the control plane ended the stream"),
         Err(status) => status,
     }
 }
 
-async fn talk(
-    mut questions: Streaming<Question>,
-    answers: &mpsc::Sender<FromProxy>,
-    shared: &Shared,
-) -> Result<(), Status> {
-    while let Some(question) = questions.message().await? {
-        let found = shared.recent.find(&question.request_id);
-        let answer = Some(answer(question.id, found));
-        if answers.send(FromProxy { node: None, answer }).await.is_err() {
-            break;
+/// Nobody reads the answers any more.
+struct Gone;
+
+/// One stream.
+struct Talk<'a> {
+    sources: &'a Sources,
+    answers: mpsc::Sender<FromProxy>,
+    stories: mpsc::Sender<(u64, Story)>,
+    open: BTreeMap<u64, OpenWatch>,
+}
+
+impl Talk<'_> {
+    async fn run(
+        &mut self,
+        mut questions: Streaming<Question>,
+        mut watched: mpsc::Receiver<(u64, Story)>,
+        mut beat: Interval,
+    ) -> Result<(), Status> {
+        let mut several = Vec::new();
+        loop {
+            let told = tokio::select! {
+                question = questions.message() => match question? {
+                    Some(question) => self.answer(question).await,
+                    None => return Ok(()),
+                },
+                _ = watched.recv_many(&mut several, MOST_STORIES) => self.tell(&mut several).await,
+                _ = beat.tick(), if !self.open.is_empty() => self.beat().await,
+            };
+            if told.is_err() {
+                return Ok(());
+            }
         }
     }
-    Ok(())
-}
 
-fn answer(id: u64, found: Found) -> Answer {
-    let surplus = found.stories.len().saturating_sub(MOST_STORIES);
-    Answer { id, seen: found.seen, stories: found.stories.into_iter().skip(surplus).map(message).collect() }
-}
+    async fn send(&self, answer: Answer) -> Result<(), Gone> {
+        self.answers.send(FromProxy { node: None, answer: Some(answer) }).await.map_err(|_| Gone)
+    }
 
-fn message(story: Story) -> observe::Story {
-    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    let since = |duration: Option<Duration>| duration.map(micros).unwrap_or_default();
-    let text = |text: Option<Arc<str>>| text.map(|it| it.to_string()).unwrap_or_default();
-    let direction = match story.reporter {
-        Reporter::Source => "outbound",
-        Reporter::Destination => "inbound",
-    };
-    observe::Story {
-        began: micros(story.start_time.duration_since(UNIX_EPOCH).unwrap_or_default()),
-        direction: direction.to_owned(),
-        method: story.method.to_string(),
-        authority: story.authority.into(),
-        path: story.path.into(),
-        protocol: story.protocol.to_owned(),
-        status: u32::from(story.status),
-        flags: story.flags.to_string(),
-        details: story.details.into(),
-        transport_failure: story.transport_failure.into(),
-        route: text(story.route),
-        cluster: text(story.cluster),
-        upstream: text(story.upstream),
-        attempts: story.attempts,
-        peer_address: story.peer_address.to_string(),
-        peer: story.peer.into(),
-        request_read: since(story.request_read),
-        sent: since(story.sent),
-        answered: since(story.answered),
-        ended: micros(story.ended),
-        request_bytes: story.request_bytes,
-        response_bytes: story.response_bytes,
+    async fn answer(&mut self, question: Question) -> Result<(), Gone> {
+        let id = question.id;
+        if question.stop {
+            self.open.remove(&id);
+            return Ok(());
+        }
+        if let Some(wanted) = question.watch {
+            let filter = Filter::read(&wanted.filter.unwrap_or_default());
+            let stories = (!wanted.sums).then(|| self.stories.clone());
+            let opened = filter.and_then(|filter| {
+                let wanted = Wanted { id, filter, per_million: wanted.per_million, stories };
+                self.sources.shared.watches.open(wanted)
+            });
+            let mut answer = Answer { id, watching: true, more: true, ..Answer::default() };
+            match opened {
+                Ok(open) => drop(self.open.insert(id, open)),
+                Err(reason) => (answer.refusal, answer.more) = (reason, false),
+            }
+            return self.send(answer).await;
+        }
+        if !question.page.is_empty() {
+            return self.page(id, &question.page).await;
+        }
+        let found = self.sources.shared.recent.find(&question.request_id);
+        let surplus = found.stories.len().saturating_sub(MOST_STORIES);
+        let stories = found.stories.into_iter().skip(surplus).map(message).collect();
+        self.send(Answer { id, seen: found.seen, stories, ..Answer::default() }).await
+    }
+
+    async fn page(&self, id: u64, name: &str) -> Result<(), Gone> {
+        let Some((_, path, query)) = PAGES.iter().find(|(known, ..)| *known == name) else {
+            let refusal = "there is no such page".to_owned();
+            return self.send(Answer { id, refusal, ..Answer::default() }).await;
+        };
+        let page = crate::admin::render(&self.sources.pages, &http::Method::GET, path, query);
+        let good = page.status().is_success();
+        let Ok(whole) = page.into_body().collect().await.map(|it| it.to_bytes());
+        if !good {
+            let refusal = String::from_utf8_lossy(&whole).into_owned();
+            return self.send(Answer { id, refusal, ..Answer::default() }).await;
+        }
+        let parts = whole.len().div_ceil(PART).max(1);
+        for (number, part) in (1..).zip(whole.chunks(PART)) {
+            let (document, more) = (part.to_vec(), number < parts);
+            self.send(Answer { id, document, more, ..Answer::default() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Passes on what taps saw, by tap.
+    async fn tell(&self, several: &mut Vec<(u64, Story)>) -> Result<(), Gone> {
+        let mut by_watch: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+        for (id, story) in several.drain(..) {
+            by_watch.entry(id).or_default().push(message(story));
+        }
+        for (id, stories) in by_watch {
+            self.send(Answer { id, stories, watching: true, more: true, ..Answer::default() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Sums and losses. An asker that has forgotten the watch stops it when it hears this.
+    async fn beat(&self) -> Result<(), Gone> {
+        for (id, open) in &self.open {
+            let empty = || Answer { id: *id, watching: true, more: true, ..Answer::default() };
+            let sums: Vec<_> = open.watch.take_sums().iter().map(|(kind, it)| sum(kind, it)).collect();
+            for part in sums.chunks(MOST_SUMS) {
+                self.send(Answer { sums: part.to_vec(), ..empty() }).await?;
+            }
+            self.send(Answer { dropped: open.watch.take_dropped(), ..empty() }).await?;
+        }
+        Ok(())
     }
 }

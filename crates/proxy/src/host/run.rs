@@ -243,8 +243,9 @@ impl Host {
         });
         self.start_configuration(tasks, manager, complete);
         self.start_state(tasks, state);
-        self.start_ads(tasks, known)?;
-        self.start_admin(tasks, &listening)
+        let pages = Rc::new(self.pages(tasks, &listening));
+        self.start_ads(tasks, known, pages.clone())?;
+        self.start_admin(tasks, pages)
     }
 
     fn start_configuration(&self, tasks: &Tasks, mut manager: Manager, mut complete: bool) {
@@ -307,14 +308,15 @@ impl Host {
         }
     }
 
-    fn start_ads(&self, tasks: &Tasks, known: Known) -> Result<(), String> {
+    fn start_ads(&self, tasks: &Tasks, known: Known, pages: Rc<admin::Context>) -> Result<(), String> {
         let bootstrap = &self.loaded.model;
         let Some(ads) = &bootstrap.ads else { return Ok(()) };
         let server = Server::new(bootstrap, &ads.cluster, &self.secrets)?;
         let node = node::for_server(self.loaded.message.node.as_ref());
         let (protocol, builder, drain) = (ads.protocol, self.builder.clone(), tasks.drain());
         let (channels, connected) = watch::channel(None);
-        let observing = observe::run(connected, node.clone(), self.shared.clone());
+        let sources = observe::Sources { shared: self.shared.clone(), pages };
+        let observing = observe::run(connected, node.clone(), sources);
         tasks.spawn_local("ads", async move {
             ads::run(server, node, protocol, builder, channels, known, drain).await;
             Ok(())
@@ -327,9 +329,8 @@ impl Host {
         Ok(())
     }
 
-    fn start_admin(&self, tasks: &Tasks, listening: &Listening) -> Result<(), String> {
-        let Some(wanted) = &self.loaded.model.admin else { return Ok(()) };
-        let socket = admin::bind(&wanted.address).map_err(|error| format!("admin: {error}"))?;
+    /// What the admin pages are made from, whoever asks for them.
+    fn pages(&self, tasks: &Tasks, listening: &Listening) -> admin::Context {
         let (kept, stream) = {
             let builder = self.builder.builder.borrow();
             (builder.kept(), builder.stream())
@@ -345,7 +346,7 @@ impl Host {
             drain: tasks.drain(),
             was_ready: Cell::new(false),
         };
-        let context = admin::Context {
+        admin::Context {
             command_line: admin::CommandLine {
                 config_path: self.options.config.display().to_string(),
                 concurrency: self.options.concurrency,
@@ -362,8 +363,13 @@ impl Host {
             drain: self.drain.clone(),
             tasks: tasks.clone(),
             started: self.started,
-        };
-        let (serving, own) = (admin::serve(socket, Rc::new(context), tasks.clone()), tasks.clone());
+        }
+    }
+
+    fn start_admin(&self, tasks: &Tasks, pages: Rc<admin::Context>) -> Result<(), String> {
+        let Some(wanted) = &self.loaded.model.admin else { return Ok(()) };
+        let socket = admin::bind(&wanted.address).map_err(|error| format!("admin: {error}"))?;
+        let (serving, own) = (admin::serve(socket, pages, tasks.clone()), tasks.clone());
         tasks.spawn_local("admin", async move {
             tokio::select! {
                 result = serving => result,

@@ -20,6 +20,8 @@ pub mod registry;
 pub mod request_id;
 pub mod start_time;
 pub mod wall_clock;
+pub mod watch;
+pub mod watch_filter;
 
 pub use flags::ResponseFlags;
 pub use random::Random;

@@ -9,6 +9,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use base::Reason;
+
+use super::attempts::{AttemptRecord, Parts};
 use super::flags::ResponseFlags;
 use super::labels::Reporter;
 use super::record::RequestRecord;
@@ -61,6 +64,10 @@ pub struct Story {
     pub peer_address: std::net::SocketAddr,
     /// The caller's verified SPIFFE id, else `unknown`.
     pub peer: Box<str>,
+    /// The address that the caller connected to.
+    pub local_address: std::net::SocketAddr,
+    /// Where the time of each try went.
+    pub tries: Box<[Tried]>,
     /// Since it came: the request's last byte was read.
     pub request_read: Option<Duration>,
     /// Since it came: the last try was sent.
@@ -73,6 +80,23 @@ pub struct Story {
     pub request_bytes: u64,
     /// Bytes of the response's body.
     pub response_bytes: u64,
+}
+
+/// One try of a kept request.
+#[derive(Debug, Clone)]
+pub struct Tried {
+    /// The host's address.
+    pub host: Arc<str>,
+    /// Our address of the connection.
+    pub local: Option<std::net::SocketAddr>,
+    /// When it began, since the request came.
+    pub began: Duration,
+    /// The parts of its time.
+    pub parts: Parts,
+    /// The status of its answer; 0: none.
+    pub status: u16,
+    /// Why it failed.
+    pub reason: Option<Reason>,
 }
 
 /// What a request says about itself.
@@ -92,6 +116,8 @@ pub struct Asked<'a> {
     pub peer_address: std::net::SocketAddr,
     /// The caller's verified SPIFFE id, else `unknown`.
     pub peer: &'a str,
+    /// The address that the caller connected to.
+    pub local_address: std::net::SocketAddr,
 }
 
 /// What one worker has kept.
@@ -103,7 +129,8 @@ pub struct Recent {
 
 #[derive(Debug, Default)]
 struct Kept {
-    stories: VecDeque<Story>,
+    /// With the hashes of their ids.
+    stories: VecDeque<(u64, Story)>,
     /// Hashes of ids; empty until the first request.
     seen: Vec<u64>,
     next: usize,
@@ -135,7 +162,7 @@ impl Recent {
         }
         let hash = self.hasher.hash_one(asked.request_id);
         let ended = record.end.unwrap_or(record.begun).saturating_duration_since(record.begun);
-        let story = worth_keeping(asked.request_id, record, ended).then(|| story(asked, record, ended));
+        let story = worth_keeping(asked.request_id, record, ended).then(|| Story::of(asked, record));
         let mut kept = self.kept();
         if kept.seen.is_empty() {
             kept.seen = vec![0; SEEN];
@@ -147,7 +174,7 @@ impl Recent {
             if kept.stories.len() == STORIES {
                 kept.stories.pop_front();
             }
-            kept.stories.push_back(story);
+            kept.stories.push_back((hash, story));
         }
     }
 
@@ -155,8 +182,8 @@ impl Recent {
         let hash = self.hasher.hash_one(request_id.as_bytes());
         let kept = self.kept();
         found.seen |= kept.seen.contains(&hash);
-        let wanted = cut(request_id.as_bytes());
-        found.stories.extend(kept.stories.iter().filter(|it| it.request_id == wanted).cloned());
+        // Ids are kept in part; the hash is that of the whole.
+        found.stories.extend(kept.stories.iter().filter(|it| it.0 == hash).map(|it| it.1.clone()));
     }
 }
 
@@ -209,33 +236,47 @@ fn sampled(request_id: &[u8]) -> bool {
     hash.is_multiple_of(SAMPLE)
 }
 
-fn story(asked: &Asked<'_>, record: &RequestRecord, ended: Duration) -> Story {
-    let since = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(record.begun));
-    let path = asked.target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    Story {
-        request_id: cut(asked.request_id),
-        start_time: record.start_time,
-        reporter: asked.reporter,
-        method: asked.method.clone(),
-        authority: cut(asked.authority),
-        path: cut(path),
-        protocol: record.protocol,
-        status: record.status,
-        flags: record.flags,
-        details: cut(record.details.as_bytes()),
-        transport_failure: cut(record.transport_failure.as_bytes()),
-        route: record.route_origin.clone(),
-        cluster: record.upstream_cluster.clone(),
-        upstream: record.upstream_host.clone(),
-        attempts: record.attempts,
-        peer_address: asked.peer_address,
-        peer: cut(asked.peer.as_bytes()),
-        request_read: since(record.request_end),
-        sent: since(record.sent),
-        answered: since(record.response_begin),
-        ended,
-        request_bytes: record.request_body_bytes,
-        response_bytes: record.response_body_bytes,
+impl Story {
+    /// What is told of a request that has ended.
+    pub fn of(asked: &Asked<'_>, record: &RequestRecord) -> Story {
+        let since = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(record.begun));
+        let end = record.end.unwrap_or(record.begun);
+        let path = asked.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let tried = |attempt: &AttemptRecord| Tried {
+            host: attempt.host.clone(),
+            local: attempt.local,
+            began: attempt.began.saturating_duration_since(record.begun),
+            parts: attempt.parts(end),
+            status: attempt.status,
+            reason: attempt.reason,
+        };
+        Story {
+            request_id: cut(asked.request_id),
+            start_time: record.start_time,
+            reporter: asked.reporter,
+            method: asked.method.clone(),
+            authority: cut(asked.authority),
+            path: cut(path),
+            protocol: record.protocol,
+            status: record.status,
+            flags: record.flags,
+            details: cut(record.details.as_bytes()),
+            transport_failure: cut(record.transport_failure.as_bytes()),
+            route: record.route_origin.clone(),
+            cluster: record.upstream_cluster.clone(),
+            upstream: record.upstream_host.clone(),
+            attempts: record.attempts,
+            peer_address: asked.peer_address,
+            peer: cut(asked.peer.as_bytes()),
+            request_read: since(record.request_end),
+            sent: since(record.sent),
+            answered: since(record.response_begin),
+            local_address: asked.local_address,
+            tries: record.timeline.iter().map(tried).collect(),
+            ended: end.saturating_duration_since(record.begun),
+            request_bytes: record.request_body_bytes,
+            response_bytes: record.response_body_bytes,
+        }
     }
 }
 
@@ -259,6 +300,7 @@ mod tests {
             target: b"/pay?card=4711",
             peer_address: ([127, 0, 0, 1], 1).into(),
             peer: "unknown",
+            local_address: ([127, 0, 0, 1], 2).into(),
         }
     }
 
@@ -316,6 +358,7 @@ mod tests {
         let long = "x".repeat(100_000);
         worker.note(&asked(&long), &record(500));
         assert_eq!(all.find(&long).stories[0].request_id.len(), LONGEST);
+        assert!(all.find(&"x".repeat(99_999)).stories.is_empty(), "another id that begins so");
     }
 
     #[test]
