@@ -35,13 +35,6 @@ pub fn read(case: &Case) -> Known {
 
 /// Writes the observation of a case.
 pub fn write(case: &Case, observed: &Value) {
-    let mut observed = observed.clone();
-    for place in &case.unsteady {
-        // What is not compared need not be kept.
-        if let Some(whole) = observed.get_mut(place) {
-            *whole = Value::Null;
-        }
-    }
     let file = file(case);
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let text = serde_json::to_string_pretty(&json!({ "case": case.checksum, "observed": observed })).unwrap();

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::bootstrap::LOG;
-use super::{http2, tcp, text};
+use super::{enough, http2, tcp, text};
 
 /// One case. `docs/testing.md` explains the fields to whoever writes one.
 #[derive(Debug, Clone, Deserialize)]
@@ -71,12 +71,12 @@ pub struct Case {
     /// Names of statistics (Envoy's text form) to compare.
     #[serde(default)]
     pub stats: Vec<String>,
-    /// Why we refuse what Envoy takes; then every step must be refused by us and taken by Envoy.
+    /// We refuse what Envoy takes; then every step must be refused by us and taken by Envoy.
     #[serde(default)]
-    pub stricter: Option<String>,
-    /// Places that are not compared, because timing decides what is there.
+    pub stricter: Option<Stricter>,
+    /// Single values that are not compared, because timing decides what is there.
     #[serde(default)]
-    pub unsteady: Vec<String>,
+    pub unsteady: Vec<Unsteady>,
     /// What upstreams received and the access log are compared without their order, because requests run beside each other.
     #[serde(default)]
     pub unordered: bool,
@@ -85,13 +85,33 @@ pub struct Case {
     pub differs: Vec<Differs>,
 }
 
-/// A difference that is meant: documented, and an error when it is not there.
+/// Differences that are meant, for one reason: documented, held to what is told here, and an error when they are not there.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Differs {
-    /// Beginning of the place, as the failure prints it.
-    pub at: String,
     /// Why.
+    pub because: String,
+    /// What ours does at each place, as the failure prints both; null where it has nothing.
+    pub ours: serde_json::Map<String, Value>,
+}
+
+/// A refusal where Envoy takes what comes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stricter {
+    /// Why.
+    pub because: String,
+    /// The status of every refusal.
+    pub status: u16,
+}
+
+/// A single value that is not compared.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unsteady {
+    /// The place, as a failure prints it.
+    pub at: String,
+    /// Why it cannot be the same each time.
     pub because: String,
 }
 
@@ -248,7 +268,8 @@ pub struct FullStep {
     pub tcp: Vec<String>,
     /// `/path` or `POST /path`: asks the admin server instead.
     pub admin: String,
-    /// Beginnings of the lines of the admin server's answer that are compared; all when there are none.
+    /// Beginnings of the lines of the admin server's answer, or the parts of what an HTTP/2 step saw (`connection`,
+    /// `goaway`, …), that are compared; all when there are none.
     pub only: Vec<String>,
     /// TLS although the listener itself does not speak it.
     pub tls: bool,
@@ -348,6 +369,7 @@ pub fn read(file: &Path, name: &str) -> Result<Case, String> {
     case.name = name.to_owned();
     case.checksum = format!("{:016x}", text::checksum(format!("{value}{LOG}").as_bytes()));
     check(&case).map_err(|error| fault(&error))?;
+    enough::check(&case).map_err(|error| fault(&error))?;
     if case.steps.is_empty() && case.distribution.is_none() {
         return Err(fault(&"has neither steps nor a distribution: it would observe nothing"));
     }

@@ -17,7 +17,7 @@ use super::upstream::reset;
 use super::{tcp, text};
 
 /// How long an answer may take until the step is written down as unanswered.
-const LIMIT: Duration = Duration::from_secs(4);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// A connection that steps share.
 enum Open {
@@ -98,7 +98,8 @@ fn http2(step: &FullStep, peer: &mut Peer, first: bool) -> Value {
     peer.run(&actions, 0);
     let mut seen = serde_json::Map::new();
     seen.insert("step".to_owned(), json!(step.title()));
-    seen.extend(peer.seen());
+    let kept = |name: &str| step.only.is_empty() || step.only.iter().any(|only| only == name);
+    seen.extend(peer.seen().into_iter().filter(|(name, _)| kept(name)));
     Value::Object(seen)
 }
 

@@ -4,11 +4,13 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod admin;
+pub mod align;
 pub mod bootstrap;
 pub mod cache;
 pub mod case;
 pub mod client;
 pub mod compare;
+pub mod enough;
 pub mod http2;
 pub mod message;
 pub mod observe;
@@ -25,6 +27,7 @@ use serde_json::Value;
 
 use cache::Known;
 use case::Case;
+use compare::Tally;
 use proxy::Kind;
 
 use crate::root;
@@ -45,8 +48,8 @@ pub struct Options {
 /// What came out of one case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Both proxies did the same.
-    Same,
+    /// Both proxies did the same, or differed as the case says; how much that says.
+    Same(Tally),
     /// There is nothing to compare with.
     Skipped,
     /// What is wrong.
@@ -128,11 +131,17 @@ fn one(case: &Case, options: &Options) -> Outcome {
         (None, Known::Nothing) => return Outcome::Skipped,
     };
     let expected = envoy["log"].as_array().map(Vec::len);
+    let mut tally = Tally::default();
     match observe::observe(case, &Kind::Tulle, expected) {
-        Ok(ours) => faults.extend(compare::verdict(case, &envoy, &ours)),
+        Ok(ours) => {
+            let (found, told) = compare::verdict(case, &envoy, &ours);
+            tally = told;
+            faults.extend(found);
+            faults.extend(enough::faults(case, &envoy, &ours, &tally));
+        }
         Err(reason) => faults.push(format!("ours {reason}")),
     }
-    if faults.is_empty() { Outcome::Same } else { Outcome::Failed(faults) }
+    if faults.is_empty() { Outcome::Same(tally) } else { Outcome::Failed(faults) }
 }
 
 /// Writes a new observation, or says how it differs from the one on record.
@@ -143,13 +152,9 @@ fn drift(case: &Case, observed: &Value, known: Known, update: bool) -> Vec<Strin
             Vec::new()
         }
         Known::Observed(before) => {
-            let (mut before, mut now) = (before, observed.clone());
-            for value in [&mut before, &mut now] {
-                value.as_object_mut().map(|object| object.remove("picks"));
-            }
-            compare::differences(&before, &now)
+            compare::differences(&compare::without_picks(&before), &compare::without_picks(observed))
                 .iter()
-                .filter(|difference| !compare::unsteady(case, difference))
+                .filter(|difference| !compare::is_unsteady(case, difference))
                 .map(|d| format!("{}: Envoy did {} and now does {}", d.at, d.envoy, d.ours))
                 .collect()
         }

@@ -19,6 +19,8 @@ pub enum Action {
     Until(Vec<u8>),
     /// Reads to the end of the other side.
     End,
+    /// Reads to the end of the other side and forgets what comes.
+    Forget,
     /// Lets time pass.
     Wait(Duration),
     /// Closes the writing half.
@@ -44,6 +46,7 @@ fn action(line: &str) -> Option<Action> {
     Some(match verb {
         "send" => Action::Send(text::bytes(rest)),
         "read" if rest == "end" => Action::End,
+        "forget" => Action::Forget,
         "read" => Action::Read(rest.parse().ok()?),
         "until" => Action::Until(text::bytes(rest)),
         "wait" => Action::Wait(case::duration(rest)?),
@@ -76,6 +79,10 @@ pub fn run(reader: &mut Reader, actions: &[Action]) -> Value {
             Action::End => {
                 end = reader.to_end();
                 received.extend(reader.take(reader.rest().len()));
+            }
+            Action::Forget => {
+                end = reader.to_end();
+                reader.take(reader.rest().len());
             }
             Action::Wait(time) => std::thread::sleep(*time),
             Action::HalfClose => reader.half_close(),

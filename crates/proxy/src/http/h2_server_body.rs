@@ -149,10 +149,11 @@ impl BodyStream for RequestBody {
     }
 }
 
-/// A stream that ended before its body: the client's reset, or a rule that it broke (a length that is not true).
+/// A stream that ended before its body: the client's reset, or a rule that it broke (a length that is not true, a window
+/// that is too large, a frame that cannot be read, a flood). Our own codec names the second kind.
 fn broken(error: &h2::Error) -> BodyError {
-    let ours = error.is_library() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
-    let reason = if ours { Reason::BadRequest } else { Reason::DownstreamReset };
+    let no_error = matches!(error.reason(), None | Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL));
+    let reason = if error.is_library() && !no_error { Reason::BadRequest } else { Reason::DownstreamReset };
     BodyError::new(Blame::Downstream, reason, format!("request body: {error}"))
 }
 

@@ -1,4 +1,5 @@
-//! The copy of the tree in which faults are made. Files that are as they were keep their time, so that little is built.
+//! The copy of the tree in which faults are made. Files that are as they were keep their time, and the first copy is given
+//! the dependencies that the tree has built, so that little is built.
 
 use std::error::Error;
 use std::fs;
@@ -41,6 +42,7 @@ impl Scratch {
             }
             fs::write(&to, bytes).map_err(|error| format!("{}: {error}", to.display()))?;
         }
+        seed(&root.join("target/debug"), &scratch.target.join("debug"))?;
         Ok(scratch)
     }
 
@@ -61,6 +63,30 @@ impl Scratch {
         fs::write(&path, text)?;
         result
     }
+}
+
+/// Gives a new target folder the dependencies that are built already, so that only the rooms are built anew.
+fn seed(from: &Path, to: &Path) -> std::io::Result<()> {
+    if to.exists() || !from.is_dir() {
+        return Ok(());
+    }
+    for part in ["build", "deps", ".fingerprint"] {
+        let mut files = Vec::new();
+        list(&from.join(part), &mut files)?;
+        for file in files {
+            // Without an extension: a program of tests, large and of the other tree.
+            let program = part == "deps" && file.extension().is_none();
+            let Some(name) = file.strip_prefix(from).ok().filter(|_| !program) else { continue };
+            let target = to.join(name);
+            if let Some(folder) = target.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::copy(&file, &target)?;
+            // Cargo compares times: a copy must not look newer than what it was made from.
+            fs::File::options().write(true).open(&target)?.set_modified(file.metadata()?.modified()?)?;
+        }
+    }
+    Ok(())
 }
 
 fn list(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {

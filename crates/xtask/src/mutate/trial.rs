@@ -97,8 +97,7 @@ fn cargo(scratch: &Scratch, words: &[&str]) -> Command {
         .args(words)
         .current_dir(&scratch.root)
         .env("CARGO_TARGET_DIR", &scratch.target)
-        // Warnings of a fault are of no interest, and the tests must not renew what they compare with.
-        .env("RUSTFLAGS", "--cap-lints=warn")
+        // The tests must not renew what they compare with.
         .env_remove("UPDATE")
         .env_remove("TULLE_LIVE")
         .stdin(Stdio::null())
