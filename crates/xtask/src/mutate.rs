@@ -11,12 +11,14 @@ use clap::Args;
 
 mod arms;
 mod fault;
+mod record;
 mod room;
 mod sample;
 mod scratch;
 mod trial;
 
 use fault::Fault;
+use record::Row;
 use room::Room;
 use scratch::Scratch;
 use trial::Verdict;
@@ -42,6 +44,9 @@ pub struct Options {
     /// Tells the faults without trying them
     #[arg(long)]
     list: bool,
+    /// Puts what came out into the table of `docs/mutants.md`
+    #[arg(long)]
+    record: bool,
 }
 
 /// Tries the faults and prints what became of each.
@@ -62,6 +67,11 @@ pub fn run(options: &Options, root: &Path, files: &[PathBuf]) -> Result<(), Box<
         }
     }
     let found = faults.len();
+    let known = |room: Room| faults.iter().filter(|(of, ..)| *of == room).count();
+    let mut rows: Vec<Row> = rooms
+        .iter()
+        .map(|room| Row { room: room.to_string(), known: known(*room), ..Row::default() })
+        .collect();
     let seed = options.seed.unwrap_or_else(new_seed);
     if let Some(count) = options.sample {
         faults = sample::pick(faults, count, seed);
@@ -86,7 +96,19 @@ pub fn run(options: &Options, root: &Path, files: &[PathBuf]) -> Result<(), Box<
             other => return Err(format!("the tests of {room} do not pass without a fault: {other}").into()),
         }
     }
-    try_all(&scratch, &faults, options.cases)
+    let verdicts = try_all(&scratch, &faults, options.cases)?;
+    for ((room, ..), verdict) in faults.iter().zip(&verdicts) {
+        if let Some(row) = rows.iter_mut().find(|row| row.room == room.to_string()) {
+            row.seed = seed;
+            row.tried += usize::from(*verdict != Verdict::NoBuild);
+            row.noticed += usize::from(matches!(verdict, Verdict::Killed | Verdict::NoEnd));
+        }
+    }
+    rows.retain(|row| row.tried > 0);
+    if options.record {
+        record::write(&root.join("docs/mutants.md"), &rows)?;
+    }
+    Ok(())
 }
 
 fn new_seed() -> u64 {
@@ -94,7 +116,11 @@ fn new_seed() -> u64 {
     now.map_or(1, |since| since.as_secs())
 }
 
-fn try_all(scratch: &Scratch, faults: &[(Room, PathBuf, Fault)], cases: bool) -> Result<(), Box<dyn Error>> {
+fn try_all(
+    scratch: &Scratch,
+    faults: &[(Room, PathBuf, Fault)],
+    cases: bool,
+) -> Result<Vec<Verdict>, Box<dyn Error>> {
     let mut verdicts = Vec::new();
     for (index, (room, file, fault)) in faults.iter().enumerate() {
         let verdict = scratch.with(file, fault, || trial::run(scratch, *room, Some(file), cases))?;
@@ -115,7 +141,7 @@ fn try_all(scratch: &Scratch, faults: &[(Room, PathBuf, Fault)], cases: bool) ->
     {
         println!("  survived  {}", describe(file, fault));
     }
-    Ok(())
+    Ok(verdicts)
 }
 
 fn describe(file: &Path, fault: &Fault) -> String {

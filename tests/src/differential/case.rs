@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::bootstrap::LOG;
 use super::{enough, http2, tcp, text};
 
-/// One case. `docs/testing.md` explains the fields to whoever writes one.
+/// One case. `docs/testing-notation.md` explains the fields to whoever writes one.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {

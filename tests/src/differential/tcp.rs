@@ -1,4 +1,4 @@
-//! The notation of what one side of a TCP connection does, and the doing. `docs/testing.md` has the list.
+//! The notation of what one side of a TCP connection does, and the doing. `docs/testing-notation.md` has the list.
 
 use std::time::Duration;
 

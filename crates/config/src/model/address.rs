@@ -44,3 +44,16 @@ impl fmt::Display for Address {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_socket_address_has_an_ip_and_a_port() {
+        let known: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        assert_eq!(Address::Socket(known).socket(), Some(known));
+        assert_eq!(Address::Name { host: "a".into(), port: 80 }.socket(), None);
+        assert_eq!(Address::Pipe { path: "/a".into(), mode: 0 }.socket(), None);
+    }
+}

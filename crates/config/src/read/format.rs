@@ -208,6 +208,51 @@ mod tests {
         }
     }
 
+    /// Operators without an argument are called as their variants are.
+    #[test]
+    fn every_plain_operator_is_the_one_of_its_name() {
+        for name in [
+            "PROTOCOL",
+            "RESPONSE_CODE",
+            "RESPONSE_FLAGS",
+            "RESPONSE_CODE_DETAILS",
+            "CONNECTION_TERMINATION_DETAILS",
+            "UPSTREAM_TRANSPORT_FAILURE_REASON",
+            "BYTES_RECEIVED",
+            "BYTES_SENT",
+            "DURATION",
+            "REQUEST_DURATION",
+            "RESPONSE_DURATION",
+            "RESPONSE_TX_DURATION",
+            "UPSTREAM_HOST",
+            "UPSTREAM_CLUSTER",
+            "UPSTREAM_LOCAL_ADDRESS",
+            "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+            "DOWNSTREAM_LOCAL_ADDRESS",
+            "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
+            "DOWNSTREAM_LOCAL_PORT",
+            "DOWNSTREAM_REMOTE_ADDRESS",
+            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+            "DOWNSTREAM_PEER_URI_SAN",
+            "DOWNSTREAM_LOCAL_URI_SAN",
+            "DOWNSTREAM_PEER_SUBJECT",
+            "DOWNSTREAM_TLS_VERSION",
+            "REQUESTED_SERVER_NAME",
+            "ROUTE_NAME",
+            "VIRTUAL_HOST_NAME",
+            "HOSTNAME",
+        ] {
+            let tokens = read(&format!("%{name}%")).unwrap().tokens;
+            let [Token::Operator { operator, max_length: None }] = &tokens[..] else {
+                panic!("%{name}% is {tokens:?}")
+            };
+            let called = format!("{operator:?}").to_lowercase();
+            assert_eq!(called, name.replace('_', "").to_lowercase(), "%{name}%");
+        }
+    }
+
     #[test]
     fn refuses_what_it_does_not_know() {
         for bad in [

@@ -135,6 +135,7 @@ pub(crate) mod tests {
         assert!(read.notes.is_empty(), "{:?}", read.notes);
         assert_eq!(read.value.direction, Direction::Outbound);
         assert!(read.value.bind_to_port);
+        assert_eq!(read.value.listener_filters_timeout, Some(Duration::from_secs(15)), "Envoy's default");
         assert!(matches!(read.value.filter_chains[0].filters[..], [NetworkFilter::Http(_)]));
     }
 

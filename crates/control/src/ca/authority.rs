@@ -341,6 +341,7 @@ mod tests {
         assert_eq!((made.pem(), made.pin()), (again.pem(), again.pin()));
         assert_eq!(made.trust_domain(), "cluster.local");
         assert_eq!(made.not_after().duration_since(clock.now()).unwrap(), ROOT_LIFETIME);
+        assert_eq!(ROOT_LIFETIME.as_secs(), 315_360_000, "docs/identity.md says ten years");
         assert_eq!(mode(&data.path().join("ca")), 0o700);
         assert_eq!(mode(&data.path().join("ca/root-key.pem")), 0o600);
         assert!(matches!(

@@ -206,6 +206,26 @@ mod tests {
     }
 
     #[test]
+    fn a_note_keeps_its_level() {
+        let store = Store::new();
+        store.apply(update(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: 127.0.10.1, ports: [{name: http, port: 80}]}\n",
+        ));
+        let note = |severity, reason: &str| Note {
+            severity,
+            kind: "Service",
+            namespace: "production".to_owned(),
+            name: "a".to_owned(),
+            field: "spec.ports[0]".to_owned(),
+            reason: reason.to_owned(),
+        };
+        let notes = [note(Severity::Warning, "it matters"), note(Severity::Info, "it is good to know")];
+        let told = verdicts::verdicts(&store.world(), &[], &notes);
+        let levels: Vec<_> = told.resources[0].messages.iter().map(|it| (it.level, &*it.message)).collect();
+        assert_eq!(levels, [("warning", "it matters"), ("info", "it is good to know")]);
+    }
+
+    #[test]
     fn every_resource_has_a_verdict_with_its_place() {
         let store = Store::new();
         store.apply(update(

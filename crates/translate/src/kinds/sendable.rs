@@ -238,11 +238,19 @@ mod tests {
         assert!(rule_defects(&rewrite("", "", "/(a)", r"/\1\\")).is_empty());
         assert_eq!(rule_defects(&rewrite("/a b", "c d", "", "")).len(), 2);
         assert_eq!(rule_defects(&rewrite("", "", "/(a)", r"/\2")).len(), 1);
-        let redirect = |scheme: &str| HttpRoute {
-            redirect: Some(HttpRedirect { scheme: scheme.to_owned(), ..Default::default() }),
-            ..Default::default()
+        let redirect = |scheme: &str, authority: &str, uri: &str| {
+            let redirect = HttpRedirect {
+                scheme: scheme.to_owned(),
+                authority: authority.to_owned(),
+                uri: uri.to_owned(),
+                ..Default::default()
+            };
+            let rule = HttpRoute { redirect: Some(redirect), ..Default::default() };
+            rule_defects(&rule).into_iter().map(|(field, _)| field).collect::<Vec<_>>()
         };
-        assert!(rule_defects(&redirect("HTTPS")).is_empty());
-        assert_eq!(rule_defects(&redirect("ftp")).len(), 1);
+        assert_eq!(redirect("HTTPS", "b.example:80", "/a"), Vec::<&str>::new());
+        assert_eq!(redirect("ftp", "", ""), ["redirect.scheme"]);
+        assert_eq!(redirect("", "b.example/a", ""), ["redirect.authority"]);
+        assert_eq!(redirect("", "", "/a b"), ["redirect.uri"]);
     }
 }

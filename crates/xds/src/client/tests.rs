@@ -335,6 +335,40 @@ fn what_the_server_says_does_not_exist_is_removed_and_not_missing() {
 }
 
 #[test]
+fn what_a_full_set_leaves_out_is_removed_at_once_and_not_waited_for() {
+    let mut pair = Pair::new(Dialect::StateOfTheWorld);
+    pair.world.set(LISTENER, &["a=1"]);
+    pair.want(LISTENER, &["a", "b"]);
+    assert_eq!(pair.settle(), ["lds +a=1 -b"]);
+    assert_eq!(pair.client.deadline(), None);
+}
+
+#[test]
+fn state_of_the_world_tells_the_version_that_was_accepted_last() {
+    let mut client = client(Dialect::StateOfTheWorld);
+    let now = Instant::now();
+    client.subscribe(Subscribe::to(ROUTE, ["r"]), now);
+    assert_eq!(client.next_request().unwrap().version, "");
+    for (version, verdict, told) in [
+        ("7", Verdict::Ack, "7"),
+        ("8", Verdict::Nack { detail: "r: bad".to_owned(), rejected: strings(&["r"]) }, "7"),
+        ("9", Verdict::Ack, "9"),
+    ] {
+        let response = discovery::DiscoveryResponse {
+            version_info: version.to_owned(),
+            type_url: ROUTE.to_owned(),
+            nonce: format!("nonce {version}"),
+            resources: vec![thing(ROUTE, "r", version).any],
+            ..Default::default()
+        };
+        let update = client.receive(response.into(), now).unwrap();
+        client.answer(update, verdict, now);
+        let request = client.next_request().unwrap();
+        assert_eq!((&*request.version, request.nonce), (told, format!("nonce {version}")));
+    }
+}
+
+#[test]
 fn subscriptions_change_at_any_time() {
     for dialect in [Dialect::Delta, Dialect::StateOfTheWorld] {
         let mut pair = Pair::new(dialect);

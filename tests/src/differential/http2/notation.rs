@@ -1,4 +1,4 @@
-//! The notation of what one side of an HTTP/2 connection does: one action a line. `docs/testing.md` has the list.
+//! The notation of what one side of an HTTP/2 connection does: one action a line. `docs/testing-notation.md` has the list.
 
 use std::time::Duration;
 

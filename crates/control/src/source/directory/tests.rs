@@ -286,7 +286,8 @@ impl Sink for Recorder {
     }
 
     fn synced(&self) {
-        *self.synced.lock().unwrap() = true;
+        let before = std::mem::replace(&mut *self.synced.lock().unwrap(), true);
+        assert!(!before, "synced is told once");
         self.changed.notify_one();
     }
 }
