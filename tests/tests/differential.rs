@@ -76,6 +76,20 @@ fn a_false_observation_is_found() {
     assert!(faults.len() == 1 && faults[0].contains("201 Created"), "{faults:?}");
 }
 
+/// A case that differs from another only in numbers proves nothing that the other does not.
+#[test]
+fn no_two_cases_differ_only_in_a_number() {
+    let mut seen = std::collections::BTreeMap::new();
+    for case in cases(&folder(), None).unwrap() {
+        let text =
+            std::fs::read_to_string(folder().join("cases").join(format!("{}.yaml", case.name))).unwrap();
+        let told = text.lines().filter(|line| !line.starts_with("about:"));
+        let told: String = told.map(|line| line.replace(|c: char| c.is_ascii_digit(), "")).collect();
+        let twin = seen.insert(told, case.name.clone());
+        assert_eq!(twin, None, "{} says the same", case.name);
+    }
+}
+
 /// What differs on purpose stands in the document that says so.
 #[test]
 fn every_meant_difference_is_documented() {

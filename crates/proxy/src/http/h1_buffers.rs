@@ -159,3 +159,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::future::poll_fn;
+    use tokio::io::{BufStream, duplex};
+
+    #[tokio::test]
+    async fn what_the_connection_below_holds_back_is_flushed() {
+        let (near, mut far) = duplex(64);
+        let mut transport = Transport::new(BufStream::new(near));
+        transport.push(Bytes::from_static(b"hello"));
+        poll_fn(|cx| transport.poll_flush(cx)).await.unwrap();
+        let mut got = [0; 5];
+        let read = far.read_exact(&mut got).now_or_never().expect("nothing has arrived");
+        assert_eq!((read.unwrap(), &got), (5, b"hello"));
+    }
+}

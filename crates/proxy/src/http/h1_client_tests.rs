@@ -287,6 +287,13 @@ async fn an_early_answer_is_passed_and_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn as_many_interim_responses_pass_as_are_allowed() {
+    let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(32);
+    let (result, _) = get(&format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), false).await;
+    assert_eq!(result.unwrap().0, 200);
+}
+
+#[tokio::test]
 async fn interim_heads_reach_the_sink() {
     struct Seen(RefCell<Vec<u16>>);
     impl InformationalSink for Seen {
