@@ -62,6 +62,55 @@ pub struct StatsConfig {
     /// How often TCP connections report their bytes.
     #[prost(message, optional, tag = "7")]
     pub tcp_reporting_duration: Option<Duration>,
+    /// Changes of single metrics.
+    #[prost(message, repeated, tag = "8")]
+    pub metrics: Vec<MetricConfig>,
+    /// Further metrics.
+    #[prost(message, repeated, tag = "9")]
+    pub definitions: Vec<MetricDefinition>,
+    /// Which side reports, where the listener's direction does not tell: 1 is a gateway in front of servers.
+    #[prost(int32, tag = "10")]
+    pub reporter: i32,
+    /// How often all series are begun anew; zero: never.
+    #[prost(message, optional, tag = "11")]
+    pub rotation_interval: Option<Duration>,
+    /// How long series of before are kept after that.
+    #[prost(message, optional, tag = "12")]
+    pub graceful_deletion_interval: Option<Duration>,
+}
+
+/// `stats.MetricConfig`: what is changed in one metric, or in all.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MetricConfig {
+    /// Labels with the expressions (CEL) of their values.
+    #[prost(btree_map = "string, string", tag = "1")]
+    pub dimensions: std::collections::BTreeMap<String, String>,
+    /// Name without `istio_`; empty: all.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Labels that are left out.
+    #[prost(string, repeated, tag = "3")]
+    pub tags_to_remove: Vec<String>,
+    /// Expression that must hold for it to be counted.
+    #[prost(string, tag = "4")]
+    pub r#match: String,
+    /// Whether it is not produced.
+    #[prost(bool, tag = "5")]
+    pub drop: bool,
+}
+
+/// `stats.MetricDefinition`: a further metric.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MetricDefinition {
+    /// Name without `istio_`.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Expression of its value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+    /// 0 counter, 1 gauge, 2 histogram.
+    #[prost(int32, tag = "3")]
+    pub r#type: i32,
 }
 
 impl Name for StatsConfig {

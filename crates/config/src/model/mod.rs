@@ -37,7 +37,9 @@ pub use cluster::{
 };
 pub use domain_index::DomainIndex;
 pub use endpoint::{Endpoint, Health, LoadAssignment, Locality, LocalityEndpoints};
-pub use filter::{HttpFilter, HttpFilterKind, PeerMetadataFilter, RouterFilter, StatsFilter};
+pub use filter::{
+    Dimension, HttpFilter, HttpFilterKind, MetricChange, PeerMetadataFilter, RouterFilter, StatsFilter,
+};
 pub use format::{Format, GrpcStatusForm, HeaderSource, Operator, Token};
 pub use header_operation::{HeaderAction, HeaderAdd, HeaderOperations};
 pub use http_connection_manager::{

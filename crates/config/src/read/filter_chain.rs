@@ -2,10 +2,10 @@
 
 use super::address::{read_cidr_range, read_port};
 use super::http_connection_manager::read_http_connection_manager;
-use super::http_filter::read_stats;
 use super::metadata::read_metadata;
 use super::name::name;
 use super::rbac::read_network_rbac;
+use super::stats::read_stats;
 use super::tcp_proxy::read_tcp_proxy;
 use super::transport_socket::read_downstream_socket;
 use crate::context::{Context, Result, flag, number, refuse};

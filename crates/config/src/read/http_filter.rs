@@ -2,15 +2,15 @@
 
 use super::name::required_name;
 use super::rbac::read_http_rbac;
+use super::stats::read_stats;
 use crate::context::{Context, Result, flag, refuse, report};
-use crate::model::{HttpFilter, HttpFilterKind, PeerMetadataFilter, RouterFilter, StatsFilter};
+use crate::model::{HttpFilter, HttpFilterKind, PeerMetadataFilter, RouterFilter};
 use protos::envoy::envoy::extensions::filters::http::rbac::v3::Rbac;
 use protos::envoy::envoy::extensions::filters::http::router::v3::Router;
 use protos::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use protos::istio::{DiscoveryMethod, PeerMetadataConfig, PropagationMethod, StatsConfig};
 use protos::{Any, any::type_url};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Most filters of one connection manager.
 const LIMIT: usize = 64;
@@ -147,15 +147,6 @@ fn read_peer_metadata(cx: &mut Context, message: &PeerMetadataConfig) -> PeerMet
         upstream_propagation,
         skip_external_clusters,
     }
-}
-
-pub(super) fn read_stats(cx: &mut Context, message: &StatsConfig) -> Result<StatsFilter> {
-    let StatsConfig { disable_host_header_fallback, tcp_reporting_duration } = message;
-    report!(cx, "TCP connections are counted when they begin and end"; tcp_reporting_duration);
-    let default = Duration::from_secs(5);
-    let tcp_reporting_duration =
-        cx.duration("tcp_reporting_duration", tcp_reporting_duration)?.unwrap_or(default);
-    Ok(StatsFilter { disable_host_header_fallback: *disable_host_header_fallback, tcp_reporting_duration })
 }
 
 #[cfg(test)]

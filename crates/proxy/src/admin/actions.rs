@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::page::{Context, Page, Query, status, text};
+use super::page::{Asked, Context, Page, status, text};
 use crate::listen::drain;
 
 /// POST `/drain_listeners[?inboundonly][&graceful][&skip_exit]`: nothing new is accepted, and each connection ends after
 /// its request. `inboundonly`: the inbound listeners. `graceful`: accept for the drain time first; with `skip_exit`, for
 /// ever.
-pub fn drain_listeners(context: &Context, query: &Query) -> Page {
+pub fn drain_listeners(context: &Context, query: &Asked<'_>) -> Page {
     if let Some(page) = query.refusal(&["graceful", "inboundonly", "skip_exit"]) {
         return page;
     }
@@ -48,14 +48,14 @@ pub fn drain_listeners(context: &Context, query: &Query) -> Page {
 }
 
 /// POST `/quitquitquit`: the same as SIGTERM.
-pub fn quit(context: &Context, _: &Query) -> Page {
+pub fn quit(context: &Context, _: &Asked<'_>) -> Page {
     tracing::info!("draining: asked by /quitquitquit");
     context.drain.start();
     text("OK\n")
 }
 
 /// The log filter; it is set on the command line.
-pub fn logging(context: &Context, query: &Query) -> Page {
+pub fn logging(context: &Context, query: &Asked<'_>) -> Page {
     if let Some(page) = query.refusal(&[]) {
         return page;
     }
@@ -66,7 +66,7 @@ pub fn logging(context: &Context, query: &Query) -> Page {
 }
 
 /// Fields that were accepted and do nothing yet.
-pub fn not_acting(context: &Context, _: &Query) -> Page {
+pub fn not_acting(context: &Context, _: &Asked<'_>) -> Page {
     let mut body = String::new();
     for ((kind, field), noted) in context.notes.list() {
         // Writing to a String cannot fail.

@@ -5,12 +5,12 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::json::time;
-use super::page::{Context, Page, Query, json as json_page};
+use super::page::{Asked, Context, Page, json as json_page};
 use crate::identity::Renewal;
 use crate::tls::Peer;
 
 /// Envoy's `envoy.admin.v3.Certificates`.
-pub fn page(context: &Context, _: &Query) -> Page {
+pub fn page(context: &Context, _: &Asked<'_>) -> Page {
     let current = context.readiness.secrets.current();
     let certificates: Vec<Value> = current
         .iter()

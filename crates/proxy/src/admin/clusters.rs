@@ -6,12 +6,12 @@ use config::model::{CircuitBreakers, Health, Thresholds};
 use serde_json::{Value, json};
 
 use super::json::socket_address;
-use super::page::{Context, Page, Query, json as json_page, text};
+use super::page::{Asked, Context, Page, json as json_page, text};
 use crate::upstream::host::HostAddress;
 use crate::upstream::{Cluster, Host};
 
 /// Envoy's `envoy.admin.v3.Clusters`, or its text form.
-pub fn page(context: &Context, query: &Query) -> Page {
+pub fn page(context: &Context, query: &Asked<'_>) -> Page {
     if let Some(page) = query.refusal(&["format"]) {
         return page;
     }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use xds::order;
 
 use super::json::{redact, time};
-use super::page::{Context, Page, Query, json_text, status};
+use super::page::{Asked, Context, Page, json_text, status};
 use crate::state::kept::Entry;
 
 /// What a dump is made from, copied so that another thread can render it.
@@ -28,7 +28,7 @@ struct Raw {
 type Entries = Vec<(String, Entry)>;
 
 /// Envoy's `envoy.admin.v3.ConfigDump`.
-pub fn page(context: &Context, query: &Query) -> Page {
+pub fn page(context: &Context, query: &Asked<'_>) -> Page {
     if let Some(page) = query.refusal(&["include_eds"]) {
         return page;
     }

@@ -124,7 +124,28 @@ fn build(code: StatusCode, kind: &'static str, body: String) -> Page {
     page
 }
 
-type Render = fn(&Context, &Query) -> Page;
+/// A page with a media type of its own.
+pub fn typed(kind: &'static str, body: String) -> Page {
+    build(StatusCode::OK, kind, body)
+}
+
+/// What was asked for, behind the path.
+pub struct Asked<'a> {
+    /// The query.
+    pub query: Query,
+    /// The `accept` header; empty without.
+    pub accept: &'a str,
+}
+
+impl std::ops::Deref for Asked<'_> {
+    type Target = Query;
+
+    fn deref(&self) -> &Query {
+        &self.query
+    }
+}
+
+type Render = fn(&Context, &Asked<'_>) -> Page;
 
 /// Path, whether it needs POST, what it does.
 const PAGES: &[(&str, bool, &str, Render)] = &[
@@ -143,7 +164,7 @@ const PAGES: &[(&str, bool, &str, Render)] = &[
 ];
 
 /// Finds and renders a page.
-pub fn render(context: &Context, method: &Method, path: &str, query: &str) -> Page {
+pub fn render(context: &Context, method: &Method, path: &str, query: &str, accept: &str) -> Page {
     if matches!(path, "/" | "/help") {
         return text(list());
     }
@@ -156,7 +177,7 @@ pub fn render(context: &Context, method: &Method, path: &str, query: &str) -> Pa
         let reason = format!("{method} is not allowed on {path}: it takes {wanted}\n");
         return status(StatusCode::METHOD_NOT_ALLOWED, reason);
     }
-    render(context, &Query::parse(query))
+    render(context, &Asked { query: Query::parse(query), accept })
 }
 
 fn list() -> String {
@@ -166,7 +187,8 @@ fn list() -> String {
         .collect()
 }
 
-fn ready(context: &Context, query: &Query) -> Page {
+/// Whether the proxy is ready for traffic.
+pub fn ready(context: &Context, query: &Asked<'_>) -> Page {
     let state = context.readiness.state();
     let mut more = String::new();
     if query.get("verbose").is_some() {

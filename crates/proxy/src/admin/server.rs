@@ -121,7 +121,8 @@ fn answer(context: &Context, method: &Method, uri: &http::Uri, headers: &HeaderM
     if *method != Method::GET && headers.contains_key(http::header::ORIGIN) {
         return status(StatusCode::FORBIDDEN, "requests from web pages are not accepted\n");
     }
-    render(context, method, uri.path(), uri.query().unwrap_or_default())
+    let accept = headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    render(context, method, uri.path(), uri.query().unwrap_or_default(), accept)
 }
 
 impl From<bind::BindError> for io::Error {

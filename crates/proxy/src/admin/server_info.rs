@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::certs::renewal;
 use super::json::time;
-use super::page::{Context, Page, Query, json as json_page};
+use super::page::{Asked, Context, Page, json as json_page};
 
 /// How the process was started.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ fn configuration(context: &Context) -> Value {
 }
 
 /// Envoy's `envoy.admin.v3.ServerInfo`.
-pub fn page(context: &Context, _: &Query) -> Page {
+pub fn page(context: &Context, _: &Asked<'_>) -> Page {
     let uptime = format!("{}s", context.started.elapsed().as_secs());
     let node = Pool::load()
         .and_then(|pool| pool.to_json(&context.node))

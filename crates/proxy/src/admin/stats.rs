@@ -7,23 +7,24 @@ use http::StatusCode;
 use regex::RegexBuilder;
 use serde_json::{Value, json};
 
-use super::page::{Context, Page, Query, json as json_page, status, text};
+use super::page::{Asked, Context, Page, json as json_page, status, text, typed};
 use super::readiness::State;
 use super::stat_names::envoy_name;
-use crate::telemetry::prometheus;
+use crate::telemetry::metric_set::METRICS;
+use crate::telemetry::prometheus::{self, Format};
 
 /// The longest filter and the largest program that it may compile to, in bytes.
 const MAX_FILTER: (usize, usize) = (1024, 1 << 20);
 
 /// Envoy's text form: `name: value`, sorted.
-pub fn page(context: &Context, query: &Query) -> Page {
+pub fn page(context: &Context, query: &Asked<'_>) -> Page {
     if let Some(page) = query.refusal(&["filter", "usedonly", "format"]) {
         return page;
     }
     let as_json = match query.get("format") {
         None | Some("text") => false,
         Some("json") => true,
-        Some("prometheus") => return text(prometheus_text(context)),
+        Some("prometheus") => return prometheus_answer(context, query),
         Some(other) => {
             return status(
                 StatusCode::BAD_REQUEST,
@@ -49,9 +50,13 @@ pub fn page(context: &Context, query: &Query) -> Page {
     for (family, labels, value) in context.registry.merged_simple() {
         lines.insert(envoy_name(family.name, &labels), value);
     }
-    for series in context.registry.merged_requests() {
-        let labels: String = series.labels.iter().map(|(name, value)| format!(".{name}.{value}")).collect();
-        lines.insert(format!("istio_requests_total{labels}"), i128::from(series.requests));
+    for (metric, series) in METRICS.iter().zip(prometheus::istio(&context.registry)) {
+        for (labels, value) in series {
+            if let prometheus::Value::Counter(value) = value {
+                let labels: String = labels.iter().map(|(name, value)| format!(".{name}.{value}")).collect();
+                lines.insert(format!("{}{labels}", metric.name), i128::from(value));
+            }
+        }
     }
     let shown = lines.iter().filter(|(name, value)| filter.is_match(name) && (!used_only || **value != 0));
     if as_json {
@@ -68,12 +73,24 @@ fn number(value: i128) -> Value {
 }
 
 /// The form that Prometheus reads.
-pub fn prometheus_page(context: &Context, query: &Query) -> Page {
-    query.refusal(&["usedonly"]).unwrap_or_else(|| text(prometheus_text(context)))
+pub fn prometheus_page(context: &Context, query: &Asked<'_>) -> Page {
+    query
+        .refusal(&["usedonly", "text_readouts", "filter"])
+        .unwrap_or_else(|| prometheus_answer(context, query))
 }
 
-fn prometheus_text(context: &Context) -> String {
-    let mut body = prometheus::render(&context.registry);
+fn prometheus_answer(context: &Context, query: &Asked<'_>) -> Page {
+    let format = Format::asked_by(query.accept);
+    let mut body = prometheus_text(context, format);
+    if format == Format::OpenMetrics {
+        body.push_str("# EOF\n");
+    }
+    typed(format.content_type(), body)
+}
+
+/// The proxy's metrics as Prometheus reads them, without OpenMetrics' end.
+pub fn prometheus_text(context: &Context, format: Format) -> String {
+    let mut body = prometheus::render(&context.registry, format);
     for (name, value) in server_stats(context) {
         let name = format!("envoy_{}", name.replace('.', "_"));
         body.push_str(&format!("# TYPE {name} gauge\n{name} {value}\n"));

@@ -74,7 +74,9 @@ impl HttpChain {
             match &filter.kind {
                 HttpFilterKind::Rbac(rbac) => filters.push(Box::new(Rbac::new(rbac))),
                 HttpFilterKind::PeerMetadata(options) => filters.push(Box::new(PeerMetadata::new(*options))),
-                HttpFilterKind::Stats(options) => filters.push(Box::new(Stats::new(*options))),
+                HttpFilterKind::Stats(options) => {
+                    filters.push(Box::new(Stats::new(options, &shared.registry)))
+                }
                 HttpFilterKind::Router(options) => router = Router::new(*options),
             }
         }

@@ -14,6 +14,7 @@ use super::worker::Worker;
 use super::{grpc_reply, watching};
 use crate::http::{Gone, RequestHead, ResponseHead, Version};
 use crate::telemetry::RequestRecord;
+use crate::telemetry::grpc_messages::GrpcMessages;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{Protocol, Workload};
 use crate::telemetry::recent::Asked;
@@ -55,6 +56,8 @@ pub struct Exchange {
     pub target: Bytes,
     /// HTTP or gRPC.
     pub protocol: Protocol,
+    /// Messages of the response to a gRPC call.
+    pub response_messages: GrpcMessages,
     /// The cluster that was chosen.
     pub cluster: Option<Arc<Cluster>>,
     /// The upstream that was tried last.
@@ -81,6 +84,7 @@ impl Exchange {
             (head.method.as_str().len() + head.target.len() + 12 + head.headers.byte_size()) as u64;
         if head.headers.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc")) {
             exchange.protocol = Protocol::Grpc(None);
+            exchange.progress.messages.set(Some(GrpcMessages::default()));
         }
         exchange.authority = head.authority.clone();
         exchange.method = head.method.clone();
@@ -108,6 +112,7 @@ impl Exchange {
             method: http::Method::GET,
             target: Bytes::new(),
             protocol: Protocol::Http,
+            response_messages: GrpcMessages::default(),
             cluster: None,
             upstream: None,
             told_by_caller: false,
@@ -139,6 +144,12 @@ impl Exchange {
     /// Everything went as far as it could: not the client's going away ended it.
     pub fn end(&mut self) {
         self.ended = true;
+    }
+
+    /// Messages of a gRPC call: the caller's, the called one's. `None` for any other request.
+    pub fn messages(&self) -> Option<(u64, u64)> {
+        let request = self.progress.messages.get()?;
+        Some((request.count(), self.response_messages.count()))
     }
 
     /// Leaves the request where people can ask about it.

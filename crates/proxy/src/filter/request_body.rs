@@ -7,12 +7,15 @@ use std::time::Instant;
 
 use crate::http::{Body, BodyError, BodyLength, BodyStream, Frame};
 use crate::telemetry::attempts::Attempts;
+use crate::telemetry::grpc_messages::GrpcMessages;
 
 /// How far the request has come. Shared by the body and the exchange.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Bytes of the body read so far.
     pub bytes: Cell<u64>,
+    /// Messages of a gRPC call; `None` for any other request.
+    pub messages: Cell<Option<GrpcMessages>>,
     /// When its end was read.
     pub end: Cell<Option<Instant>>,
     /// When request or response last moved; kept only where an idle timeout asks.
@@ -52,6 +55,10 @@ impl BodyStream for CountedBody {
         match &polled {
             Poll::Ready(Some(Ok(Frame::Data(data)))) => {
                 self.progress.bytes.set(self.progress.bytes.get() + data.len() as u64);
+                if let Some(mut messages) = self.progress.messages.get() {
+                    messages.saw(data);
+                    self.progress.messages.set(Some(messages));
+                }
                 if self.progress.watched.get() {
                     self.progress.moved.set(Some(Instant::now()));
                 }

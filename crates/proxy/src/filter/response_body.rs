@@ -93,6 +93,9 @@ impl BodyStream for RecordedBody {
             Poll::Ready(Some(Ok(Frame::Data(data)))) => {
                 if let Some(exchange) = &mut self.exchange {
                     exchange.record.response_body_bytes += data.len() as u64;
+                    if exchange.protocol != Protocol::Http {
+                        exchange.response_messages.saw(data);
+                    }
                 }
                 if let Some(deadlines) = &self.deadlines {
                     deadlines.moved();

@@ -1,14 +1,15 @@
 //! `istio.stats`: counts the request in Istio's metrics when it has ended.
 
-use std::sync::Arc;
-
 use config::model::StatsFilter;
 
 use super::chain::Filter;
 use super::exchange::Exchange;
+use crate::telemetry::Registry;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{ConnectionSecurity, Reporter, RequestLabels, Service};
-use crate::telemetry::registry::RequestSample;
+use crate::telemetry::metric_set::MetricSet;
+use crate::telemetry::request_cells::RequestSample;
+use crate::telemetry::shape::{self, Shape};
 use crate::upstream::cluster::service_of_host;
 
 /// The longest host that becomes a label, in bytes (the longest DNS name).
@@ -17,21 +18,25 @@ const MAX_HOST: usize = 253;
 /// The filter.
 #[derive(Debug)]
 pub struct Stats {
-    options: StatsFilter,
+    host_header_fallback: bool,
+    shapes: Vec<Shape>,
 }
 
 impl Stats {
     /// A filter with these options.
-    pub fn new(options: StatsFilter) -> Self {
-        Self { options }
+    pub fn new(options: &StatsFilter, registry: &Registry) -> Self {
+        Self {
+            host_header_fallback: !options.disable_host_header_fallback,
+            shapes: Shape::compile(options, MetricSet::HTTP, registry),
+        }
     }
 
     /// The service that the client's Host header names; remembered by the connection, which rarely changes it.
     fn by_host(&self, exchange: &Exchange) -> Interned<Service> {
-        let services = &exchange.worker.metrics.registry().services;
+        let metrics = &exchange.worker.metrics;
         let host = &exchange.authority;
-        if self.options.disable_host_header_fallback || host.is_empty() || host.len() > MAX_HOST {
-            return services.unknown();
+        if !self.host_header_fallback || host.is_empty() || host.len() > MAX_HOST {
+            return metrics.registry().services.unknown();
         }
         let mut last = exchange.connection.host_service.borrow_mut();
         if let Some((known, service)) = &*last
@@ -39,8 +44,10 @@ impl Stats {
         {
             return service.clone();
         }
-        let Ok(text) = std::str::from_utf8(host) else { return services.unknown() };
-        let service = services.intern(Arc::new(service_of_host(&without_port(text).to_ascii_lowercase())));
+        let service = metrics.host(host, || {
+            let text = std::str::from_utf8(host).ok()?;
+            Some(service_of_host(&without_port(text).to_ascii_lowercase()))
+        });
         *last = Some((bytes::Bytes::copy_from_slice(host), service.clone()));
         service
     }
@@ -56,6 +63,9 @@ fn without_port(host: &str) -> &str {
 
 impl Filter for Stats {
     fn on_end(&self, exchange: &Exchange) {
+        if self.shapes.is_empty() {
+            return;
+        }
         let (worker, connection, record) = (&exchange.worker, &exchange.connection, &exchange.record);
         let registry = worker.metrics.registry();
         let own = &worker.shared.own_workload;
@@ -108,8 +118,15 @@ impl Filter for Stats {
             duration_microseconds: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             request_bytes: record.request_head_bytes + record.request_body_bytes,
             response_bytes: record.response_head_bytes + record.response_body_bytes,
+            messages: exchange.messages(),
+            exemplar: None,
         };
-        worker.metrics.count(&labels, &sample);
+        for shape in &self.shapes {
+            match &shape.change {
+                None => worker.metrics.count(&labels, shape, "", &sample),
+                Some(change) => worker.metrics.count(&labels, shape, &shape::values(change), &sample),
+            }
+        }
     }
 }
 

@@ -212,7 +212,7 @@ impl Proxy {
 
     /// The metrics as text.
     pub fn metrics(&self) -> String {
-        prometheus::render(&self.shared.registry)
+        prometheus::render(&self.shared.registry, prometheus::Format::Text)
     }
 
     /// What stands behind a metric whose line has all of `parts`.
@@ -416,8 +416,11 @@ pub fn sidecar(more: Vec<HttpFilterKind>) -> HttpConnectionManager {
         upstream_propagation: true,
         skip_external_clusters: true,
     };
-    let stats =
-        StatsFilter { disable_host_header_fallback: false, tcp_reporting_duration: Duration::from_secs(5) };
+    let stats = StatsFilter {
+        disable_host_header_fallback: false,
+        tcp_reporting_duration: Duration::from_secs(5),
+        metrics: Vec::new(),
+    };
     let mut kinds = vec![HttpFilterKind::PeerMetadata(everything)];
     kinds.extend(more);
     kinds.extend([HttpFilterKind::Stats(stats), HttpFilterKind::Router(RouterFilter::default())]);

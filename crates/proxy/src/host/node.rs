@@ -1,11 +1,14 @@
 //! Who this proxy says it is.
 
+use crate::telemetry::registry::DEFAULT_SERIES;
 use base::Spiffe;
 use config::model;
 use protos::envoy::envoy::config::core::v3::{self as core, node};
 
 /// What our control plane knows this proxy by.
 pub const USER_AGENT: &str = "tulle-proxy";
+/// More series than a scraper takes.
+const MOST_SERIES: usize = 100_000;
 /// The metadata key that stays in this process: it says where the join token is.
 const IDENTITY_KEY: &str = "TULLE_IDENTITY";
 
@@ -32,6 +35,18 @@ pub fn expected_identity(node: &model::Node, trust_domain: &str) -> Result<Optio
             .map_err(|error| format!("node.metadata: {error}")),
         _ => Ok(None),
     }
+}
+
+/// How many series of Istio's metrics the proxy may hold (`TULLE_METRICS_SERIES` in the node's metadata).
+///
+/// # Errors
+/// It is not a number between 1 and 100,000.
+pub fn series_budget(node: &model::Node) -> Result<usize, String> {
+    let Some(text) = node.text("TULLE_METRICS_SERIES") else { return Ok(DEFAULT_SERIES) };
+    let number = text.parse().ok().filter(|number| (1..=MOST_SERIES).contains(number));
+    number.ok_or_else(|| {
+        format!("node.metadata.TULLE_METRICS_SERIES is {text:?}: it must be a number from 1 to {MOST_SERIES}")
+    })
 }
 
 #[cfg(test)]

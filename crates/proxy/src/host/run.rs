@@ -26,6 +26,7 @@ use crate::route::LiveRouting;
 use crate::state::{Builder, Checks, Live, Notes, SealedStatus};
 use crate::tcp::Forwarder;
 use crate::telemetry::Registry;
+use crate::telemetry::registry::SERIES_IDLE;
 use crate::tls::Secrets;
 use crate::upstream::transport::Transport;
 use crate::upstream::{Environment, outlier_sweep, resolve};
@@ -34,6 +35,8 @@ use crate::upstream::{Environment, outlier_sweep, resolve};
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// What tasks that end at the deadline of the drain may take for it: the workers end only after them.
 const LAST_STEPS: Duration = Duration::from_millis(500);
+/// How often series that nobody uses are looked for.
+const SERIES_SWEEP: Duration = Duration::from_secs(5 * 60);
 /// How often the end of the drain is looked for.
 const LOOK: Duration = Duration::from_millis(10);
 /// Pause before sockets that could not be bound are tried again.
@@ -123,7 +126,7 @@ pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String
 impl Host {
     fn new(options: Options, loaded: Loaded, drain: Drain) -> Result<Host, String> {
         let bootstrap = &loaded.model;
-        let registry = Arc::new(Registry::new());
+        let registry = Arc::new(Registry::with_budget(node::series_budget(&bootstrap.node)?));
         let secrets = Secrets::new();
         let routing = LiveRouting::new(Environment::new(registry.clone(), secrets.clone()));
         let shared = Shared::new(&bootstrap.node, registry, routing);
@@ -278,6 +281,17 @@ impl Host {
         });
         let (routing, drain) = (self.shared.routing.clone(), tasks.drain());
         let events = routing.outlier_events().clone();
+        let (registry, ending) = (self.shared.registry.clone(), tasks.drain());
+        tasks.spawn_local("series", async move {
+            let sweeping = async {
+                loop {
+                    tokio::time::sleep(SERIES_SWEEP).await;
+                    registry.sweep(Instant::now(), SERIES_IDLE);
+                }
+            };
+            until(&ending, sweeping).await;
+            Ok(())
+        });
         tasks.spawn_local("outliers", async move {
             until(&drain, outlier_sweep::run(move || routing.clusters(), events)).await;
             Ok(())
@@ -415,8 +429,9 @@ async fn worker(
     let tcp = Forwarder::new(http.clone());
     let worker = Rc::new(Worker { tasks, limit, http: http.clone(), failures: DenialLog::default(), tcp });
     tokio::select! {
-        () = listen::worker::run(worker, commands) => {}
+        () = listen::worker::run(worker.clone(), commands) => {}
         () = http.maintain() => {}
+        () = worker.tcp.report() => {}
     }
 }
 

@@ -59,8 +59,11 @@ impl Chain {
                 http = Some(HttpChain::build(manager, direction, &parts.shared).map_err(refused)?);
             }
             Some(NetworkFilter::Tcp(proxy)) => {
-                let counts = config.filters.iter().any(|filter| matches!(filter, NetworkFilter::Stats(_)));
-                let built = TcpChain::build(proxy, direction, counts, &parts.shared);
+                let stats = config.filters.iter().find_map(|filter| match filter {
+                    NetworkFilter::Stats(options) => Some(options),
+                    _ => None,
+                });
+                let built = TcpChain::build(proxy, direction, stats, &parts.shared);
                 tcp = Some(built.map_err(refused)?);
             }
             _ => {}

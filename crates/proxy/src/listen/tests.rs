@@ -129,10 +129,16 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
 async fn forwarded_connections_are_counted_where_it_is_asked_for() {
     on_local(async {
         let mut bench = Bench::new(10).await;
-        let filter =
-            config::model::StatsFilter { disable_host_header_fallback: false, tcp_reporting_duration: LIMIT };
+        let filter = config::model::StatsFilter {
+            disable_host_header_fallback: false,
+            tcp_reporting_duration: LIMIT,
+            metrics: Vec::new(),
+        };
         let sent = |bench: &Bench| {
-            let text = crate::telemetry::prometheus::render(&bench.shared.registry);
+            let text = crate::telemetry::prometheus::render(
+                &bench.shared.registry,
+                crate::telemetry::prometheus::Format::Text,
+            );
             let line = text.lines().find(|line| line.starts_with("istio_tcp_sent_bytes_total{"));
             line.map(str::to_owned)
         };
@@ -257,7 +263,12 @@ async fn a_forwarded_connection_that_is_cut_is_logged_with_what_went_through() {
         let proxy = Arc::new(TcpProxy { access_log: vec![log], ..proxy_to("a") });
         let forwarder = Forwarder::new(filter::Worker::new(&bench.shared));
         let (mut client, near) = tokio::io::duplex(64);
-        let chain = TcpChain::build(&proxy, Direction::Inbound, true, &bench.shared).unwrap();
+        let stats = config::model::StatsFilter {
+            disable_host_header_fallback: false,
+            tcp_reporting_duration: LIMIT,
+            metrics: Vec::new(),
+        };
+        let chain = TcpChain::build(&proxy, Direction::Inbound, Some(&stats), &bench.shared).unwrap();
         let (local, remote) = (bench.address, bench.address);
         let downstream = filter::Downstream { local, remote, session: None, passed_server_name: None };
         let cut = std::cell::Cell::new(base::Reason::Draining);

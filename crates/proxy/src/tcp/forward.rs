@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::chain::TcpChain;
 use super::copy::{Copied, CopyError, Scratch, both_ways};
 use super::dial::{self, Dialled, Failure};
-use super::metrics::{Called, Parties, TcpMetrics};
+use super::metrics::{Called, Counted, OpenConnections, Parties};
 use super::prefixed::Prefixed;
 use crate::filter::{Downstream, Worker};
 use crate::telemetry::RequestRecord;
@@ -26,7 +26,7 @@ pub struct Forwarder {
     pub(super) worker: Rc<Worker>,
     balancers: RefCell<HashMap<u64, Rc<Balancer>>>,
     scratch: Scratch,
-    metrics: TcpMetrics,
+    open: OpenConnections,
 }
 
 /// The most balancers that are kept; beyond, places are forgotten, which costs a turn of round robin.
@@ -39,7 +39,7 @@ impl Forwarder {
             worker,
             balancers: RefCell::default(),
             scratch: Scratch::default(),
-            metrics: TcpMetrics::default(),
+            open: OpenConnections::default(),
         }
     }
 
@@ -67,6 +67,11 @@ impl Forwarder {
         }
     }
 
+    /// Counts open connections up, for ever: one task per worker.
+    pub async fn report(&self) {
+        self.open.report(&self.worker).await;
+    }
+
     /// The longest life of a connection, drawn anew for each one.
     fn longest(&self, proxy: &TcpProxy) -> Option<Duration> {
         let longest = proxy.max_connection_duration?;
@@ -83,9 +88,9 @@ struct Logged<'a> {
     chain: &'a TcpChain,
     downstream: &'a Downstream,
     record: RequestRecord,
-    copied: Cell<Copied>,
-    /// Between whom, once that is known.
-    parties: Option<Parties>,
+    copied: Rc<Cell<Copied>>,
+    /// Its numbers, once it is known between whom it is.
+    counted: Option<Rc<Counted>>,
     /// Why it is cut, if it does not come to its end.
     cut: &'a Cell<Reason>,
     ended: bool,
@@ -94,11 +99,10 @@ struct Logged<'a> {
 impl Logged<'_> {
     /// The upstream is known, or that there is none.
     fn begin(&mut self, called: Option<&Called>) {
-        let Some(reporter) = self.chain.reporter else { return };
+        let Some(counting) = self.chain.counting.as_ref().filter(|it| !it.shapes.is_empty()) else { return };
         let worker = &self.forwarder.worker;
-        let parties = Parties::new(worker, reporter, self.downstream, called);
-        self.forwarder.metrics.opened(worker, &parties);
-        self.parties = Some(parties);
+        let parties = Parties::new(worker, counting.reporter, self.downstream, called);
+        self.counted = Some(self.forwarder.open.begin(worker, counting, parties, &self.copied));
     }
 }
 
@@ -108,9 +112,8 @@ impl Drop for Logged<'_> {
         if !self.ended && self.record.reason.is_none() {
             self.record.reason = Some(self.cut.get());
         }
-        if let Some(parties) = &self.parties {
-            let Forwarder { worker, metrics, .. } = self.forwarder;
-            metrics.closed(worker, parties, self.record.flags, copied);
+        if let Some(counted) = &self.counted {
+            counted.end(&self.forwarder.worker, self.record.flags);
         }
         if self.chain.logs.is_empty() {
             return;
@@ -139,9 +142,9 @@ where
     let peer = downstream.remote;
     // Before anything is waited for: a connection that is cut while it dials has a line as well.
     let record = dial::record();
-    let copied = Cell::default();
+    let copied = Rc::default();
     let mut logged =
-        Logged { forwarder, chain, downstream, record, copied, parties: None, cut, ended: false };
+        Logged { forwarder, chain, downstream, record, copied, counted: None, cut, ended: false };
     let dialled = match dialled.filter(|dialled| dialled.choice == proxy.cluster) {
         Some(dialled) => Ok(dialled),
         None => dial::dial(forwarder, proxy, dial::record()).await,

@@ -1,44 +1,148 @@
-//! Istio's metrics of TCP connections (`istio.stats` before `tcp_proxy`): counted when a connection begins and ends.
+//! Istio's metrics of TCP connections (`istio.stats` before `tcp_proxy`): counted when a connection begins and ends,
+//! its bytes also in between.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::copy::Copied;
 use crate::filter::{Downstream, Worker};
-use crate::telemetry::cells::Counter;
+use crate::telemetry::ResponseFlags;
 use crate::telemetry::intern::Interned;
-use crate::telemetry::labels::{
-    ConnectionSecurity, LABEL_NAMES, Protocol, Reporter, RequestLabels, SeriesKey, Service, Workload,
-};
-use crate::telemetry::{ResponseFlags, families};
+use crate::telemetry::labels::{ConnectionSecurity, Protocol, Reporter, RequestLabels, Service, Workload};
+use crate::telemetry::metric_set::MetricSet;
+use crate::telemetry::shape::{self, Shape};
+use crate::telemetry::tcp_cells::TcpCells;
 
-/// The most series of one worker; connections beyond are counted in one series of `other` labels.
-const MAX_SERIES: usize = 500;
-/// Labels that a connection has no values for.
-const OF_REQUESTS: [&str; 2] = ["response_code", "grpc_response_status"];
-
-/// The numbers of one set of labels on one worker.
+/// How the connections of one filter chain are counted.
 #[derive(Debug)]
-struct TcpCells {
-    opened: Arc<Counter>,
-    closed: Arc<Counter>,
-    sent: Arc<Counter>,
-    received: Arc<Counter>,
+pub struct Counting {
+    /// Which side of a call this proxy reports.
+    pub reporter: Reporter,
+    /// How often an open connection is counted up.
+    pub interval: Duration,
+    /// Which metrics with which labels.
+    pub shapes: Vec<Shape>,
 }
 
-/// One worker's numbers.
+/// A connection that is counted.
+#[derive(Debug)]
+pub struct Counted {
+    counting: Arc<Counting>,
+    parties: Parties,
+    copied: Rc<Cell<Copied>>,
+    reported: Cell<Copied>,
+    /// Ticks until the next report.
+    due: Cell<u32>,
+}
+
+/// The counted connections of one worker that are open. Bytes of long ones are added while they last.
 #[derive(Debug, Default)]
-pub struct TcpMetrics {
-    series: RefCell<HashMap<SeriesKey, Rc<TcpCells>>>,
-    other: RefCell<Option<Rc<TcpCells>>>,
+pub struct OpenConnections {
+    open: RefCell<Vec<Weak<Counted>>>,
+    begun: tokio::sync::Notify,
+}
+
+/// How often open connections are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+impl OpenConnections {
+    /// A connection begins.
+    pub fn begin(
+        &self,
+        worker: &Worker,
+        counting: &Arc<Counting>,
+        parties: Parties,
+        copied: &Rc<Cell<Copied>>,
+    ) -> Rc<Counted> {
+        let counted = Rc::new(Counted {
+            counting: counting.clone(),
+            parties,
+            copied: copied.clone(),
+            reported: Cell::default(),
+            due: Cell::new(ticks(counting.interval)),
+        });
+        counted.each(worker, ResponseFlags::NONE, |metrics, cells| {
+            if metrics.has(MetricSet::TCP_OPENED) {
+                cells.opened.increment();
+            }
+        });
+        self.open.borrow_mut().push(Rc::downgrade(&counted));
+        self.begun.notify_one();
+        counted
+    }
+
+    /// Counts the open connections up, for ever; waits without a timer while there are none.
+    pub async fn report(&self, worker: &Worker) {
+        loop {
+            if self.open.borrow().is_empty() {
+                self.begun.notified().await;
+            }
+            tokio::time::sleep(TICK).await;
+            self.open.borrow_mut().retain(|open| {
+                let Some(counted) = open.upgrade() else { return false };
+                counted.tick(worker);
+                true
+            });
+        }
+    }
+}
+
+fn ticks(interval: Duration) -> u32 {
+    u32::try_from(interval.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX).max(1)
+}
+
+impl Counted {
+    fn tick(&self, worker: &Worker) {
+        match self.due.get() {
+            0 | 1 => {
+                self.due.set(ticks(self.counting.interval));
+                self.add_bytes(worker, ResponseFlags::NONE);
+            }
+            more => self.due.set(more - 1),
+        }
+    }
+
+    /// Adds the bytes that were copied since the last time.
+    fn add_bytes(&self, worker: &Worker, flags: ResponseFlags) {
+        let (now, before) = (self.copied.get(), self.reported.replace(self.copied.get()));
+        if now == before {
+            return;
+        }
+        self.each(worker, flags, |metrics, cells| {
+            // In Istio's words what comes from the called side is sent, and what comes from the caller is received.
+            if metrics.has(MetricSet::TCP_SENT) {
+                cells.sent.add(now.received - before.received);
+            }
+            if metrics.has(MetricSet::TCP_RECEIVED) {
+                cells.received.add(now.sent - before.sent);
+            }
+        });
+    }
+
+    /// It has ended.
+    pub fn end(&self, worker: &Worker, flags: ResponseFlags) {
+        self.add_bytes(worker, flags);
+        self.each(worker, flags, |metrics, cells| {
+            if metrics.has(MetricSet::TCP_CLOSED) {
+                cells.closed.increment();
+            }
+        });
+    }
+
+    fn each(&self, worker: &Worker, flags: ResponseFlags, add: impl Fn(MetricSet, &TcpCells)) {
+        let labels = self.parties.labels(self.counting.reporter, flags);
+        for shape in &self.counting.shapes {
+            let values = shape.change.as_deref().map(shape::values).unwrap_or_default();
+            add(shape.metrics, &worker.metrics.connection(&labels, shape, &values).cells);
+        }
+    }
 }
 
 /// Who speaks with whom, as far as this side knows.
 #[derive(Debug)]
 pub struct Parties {
-    reporter: Reporter,
     source: Interned<Workload>,
     source_principal: Interned<str>,
     destination: Interned<Workload>,
@@ -80,7 +184,6 @@ impl Parties {
         let peer = session.and_then(|session| session.peer.as_deref());
         match reporter {
             Reporter::Destination => Parties {
-                reporter,
                 // A connection carries no metadata of its caller, only its certificate.
                 source: unknown,
                 source_principal: principal(peer.and_then(|peer| peer.uri_sans.first()).map(String::as_str)),
@@ -93,7 +196,6 @@ impl Parties {
                 },
             },
             Reporter::Source => Parties {
-                reporter,
                 source: own.clone(),
                 source_principal: called.map_or_else(|| principal(None), |it| it.own_principal.clone()),
                 destination: called.map_or(unknown, |it| it.workload.clone()),
@@ -104,9 +206,9 @@ impl Parties {
         }
     }
 
-    fn labels(&self, flags: ResponseFlags) -> RequestLabels<'_> {
+    fn labels(&self, reporter: Reporter, flags: ResponseFlags) -> RequestLabels<'_> {
         RequestLabels {
-            reporter: self.reporter,
+            reporter,
             source: &self.source,
             source_principal: &self.source_principal,
             destination: &self.destination,
@@ -116,53 +218,6 @@ impl Parties {
             code: 0,
             flags,
             security: self.security,
-        }
-    }
-}
-
-impl TcpMetrics {
-    /// A connection begins.
-    pub fn opened(&self, worker: &Worker, parties: &Parties) {
-        self.cells(worker, &parties.labels(ResponseFlags::NONE)).opened.increment();
-    }
-
-    /// It has ended.
-    pub fn closed(&self, worker: &Worker, parties: &Parties, flags: ResponseFlags, copied: Copied) {
-        let cells = self.cells(worker, &parties.labels(flags));
-        cells.closed.increment();
-        // In Istio's words what comes from the called side is sent, and what comes from the caller is received.
-        cells.sent.add(copied.received);
-        cells.received.add(copied.sent);
-    }
-
-    fn cells(&self, worker: &Worker, labels: &RequestLabels<'_>) -> Rc<TcpCells> {
-        let key = labels.key();
-        let mut series = self.series.borrow_mut();
-        if let Some(cells) = series.get(&key) {
-            return cells.clone();
-        }
-        if series.len() >= MAX_SERIES {
-            let other = || Rc::new(TcpCells::new(worker, |name| (name, "other".to_owned())));
-            return self.other.borrow_mut().get_or_insert_with(other).clone();
-        }
-        let pairs: HashMap<&'static str, String> = labels.pairs().into_iter().collect();
-        let value = |name| (name, pairs.get(name).cloned().unwrap_or_default());
-        let cells = Rc::new(TcpCells::new(worker, value));
-        series.insert(key, cells.clone());
-        cells
-    }
-}
-
-impl TcpCells {
-    fn new(worker: &Worker, value: impl Fn(&'static str) -> (&'static str, String)) -> Self {
-        let names = || LABEL_NAMES.into_iter().filter(|name| !OF_REQUESTS.contains(name));
-        let registry = worker.metrics.registry();
-        let counter = |family| registry.counter(family, names().map(&value).collect());
-        TcpCells {
-            opened: counter(&families::TCP_OPENED),
-            closed: counter(&families::TCP_CLOSED),
-            sent: counter(&families::TCP_SENT_BYTES),
-            received: counter(&families::TCP_RECEIVED_BYTES),
         }
     }
 }

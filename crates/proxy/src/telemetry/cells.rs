@@ -113,6 +113,14 @@ pub struct MergedHistogram {
 }
 
 impl MergedHistogram {
+    /// Adds another distribution.
+    pub fn add(&mut self, other: &MergedHistogram) {
+        for (total, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *total = total.wrapping_add(more);
+        }
+        self.sum_thousandths = self.sum_thousandths.wrapping_add(other.sum_thousandths);
+    }
+
     /// Number of values.
     pub fn count(&self) -> u64 {
         self.buckets.iter().fold(0, |sum, n| sum.wrapping_add(*n))

@@ -10,13 +10,13 @@ pub const MAX_VALUES: usize = 4_096;
 /// A value and the number that stands for it. Two are equal when their numbers are.
 #[derive(Debug)]
 pub struct Interned<T: ?Sized> {
-    id: u32,
+    id: u64,
     value: Arc<T>,
 }
 
 impl<T: ?Sized> Interned<T> {
     /// The number, unique per interner.
-    pub fn id(&self) -> u32 {
+    pub fn id(&self) -> u64 {
         self.id
     }
 }
@@ -50,19 +50,38 @@ impl<T: ?Sized> Hash for Interned<T> {
 }
 
 /// Gives equal values the same number. Asked when a connection or a configuration appears, not per request.
+///
+/// A value that nobody holds any more is forgotten by [`Interner::sweep`]; its number is never given out again.
 #[derive(Debug)]
 pub struct Interner<T: ?Sized + Hash + Eq> {
-    values: Mutex<HashMap<Arc<T>, u32>>,
+    values: Mutex<Values<T>>,
     unknown: Interned<T>,
     other: Interned<T>,
+}
+
+#[derive(Debug)]
+struct Values<T: ?Sized> {
+    known: HashMap<Arc<T>, u64>,
+    next: u64,
+    /// Values that are still refused before another sweep is worth its time.
+    refuse: usize,
+}
+
+impl<T: ?Sized + Hash + Eq> Values<T> {
+    /// Forgets what nobody holds.
+    fn sweep(&mut self) {
+        self.known.retain(|value, _| Arc::strong_count(value) > 1);
+        self.known.shrink_to(self.known.len().saturating_mul(2));
+        self.refuse = 0;
+    }
 }
 
 impl<T: ?Sized + Hash + Eq> Interner<T> {
     /// An interner whose missing value is `unknown` and whose value beyond the limit is `other`.
     pub fn new(unknown: Arc<T>, other: Arc<T>) -> Self {
-        let values = HashMap::from([(unknown.clone(), 0), (other.clone(), 1)]);
+        let known = HashMap::from([(unknown.clone(), 0), (other.clone(), 1)]);
         Self {
-            values: Mutex::new(values),
+            values: Mutex::new(Values { known, next: 2, refuse: 0 }),
             unknown: Interned { id: 0, value: unknown },
             other: Interned { id: 1, value: other },
         }
@@ -78,18 +97,50 @@ impl<T: ?Sized + Hash + Eq> Interner<T> {
         &self.unknown
     }
 
-    /// The value's number; `other` when [`MAX_VALUES`] distinct values are known already.
+    /// Stands for a value beyond the limit.
+    pub fn other(&self) -> Interned<T> {
+        self.other.clone()
+    }
+
+    /// The value's number; `other` when [`MAX_VALUES`] distinct values are in use already.
     pub fn intern(&self, value: Arc<T>) -> Interned<T> {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, id)) = values.get_key_value(&value) {
+        if let Some((known, id)) = values.known.get_key_value(&value) {
             return Interned { id: *id, value: known.clone() };
         }
-        if values.len() >= MAX_VALUES {
-            return self.other.clone();
+        if values.known.len() >= MAX_VALUES {
+            if values.refuse > 0 {
+                values.refuse -= 1;
+                return self.other.clone();
+            }
+            values.sweep();
+            if values.known.len() >= MAX_VALUES * 3 / 4 {
+                // A sweep that frees little is not repeated for each stranger.
+                values.refuse = MAX_VALUES / 4;
+            }
+            if values.known.len() >= MAX_VALUES {
+                return self.other.clone();
+            }
         }
-        let id = u32::try_from(values.len()).unwrap_or(1);
-        values.insert(value.clone(), id);
+        let id = values.next;
+        values.next += 1;
+        values.known.insert(value.clone(), id);
         Interned { id, value }
+    }
+
+    /// Forgets the values that nobody holds any more.
+    pub fn sweep(&self) {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner).sweep();
+    }
+
+    /// How many values are known.
+    pub fn len(&self) -> usize {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner).known.len()
+    }
+
+    /// Whether none is; never so.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -111,10 +162,23 @@ mod tests {
         assert_eq!(a, interner.intern("a".into()));
         assert_ne!(a, interner.intern("b".into()));
         assert_eq!(interner.intern("unknown".into()), interner.unknown());
-        for n in 0..MAX_VALUES {
-            interner.intern(n.to_string().into());
-        }
+        let held: Vec<_> = (0..MAX_VALUES).map(|n| interner.intern(n.to_string().into())).collect();
         assert_eq!(&*interner.intern("one more".into()), "other");
         assert_eq!(a, interner.intern("a".into()), "known values stay known when the interner is full");
+        drop(held);
+        interner.sweep();
+        assert_eq!(interner.len(), 3, "unknown, other, and what is held");
+        assert_eq!(&*interner.intern("one more".into()), "one more");
+    }
+
+    #[test]
+    fn a_million_strangers_leave_nothing_behind() {
+        let interner = Interner::of_texts();
+        for n in 0..1_000_000 {
+            drop(interner.intern(n.to_string().into()));
+        }
+        assert!(interner.len() <= MAX_VALUES, "{}", interner.len());
+        let again = interner.intern("7".into());
+        assert_ne!(again.id(), 9, "a number is not given out twice");
     }
 }

@@ -1,9 +1,12 @@
 //! The labels of Istio's HTTP metrics (metrics reference of Istio; `reporter` tells which side counted).
 
+use std::borrow::Cow;
+
 use config::model::Direction;
 
 use super::flags::ResponseFlags;
 use super::intern::Interned;
+use super::series::Labels;
 
 /// What a metric says about a workload, the caller's or the called one's. A missing value is `unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -153,8 +156,9 @@ pub struct RequestLabels<'a> {
 /// Finds a series: numbers only, so that looking it up copies and formats nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SeriesKey {
-    ids: [u32; 5],
+    ids: [u64; 6],
     flags: ResponseFlags,
+    shape: u32,
     code: u16,
     reporter: Reporter,
     protocol: Protocol,
@@ -162,8 +166,8 @@ pub struct SeriesKey {
 }
 
 impl RequestLabels<'_> {
-    /// The key of the series these labels belong to.
-    pub fn key(&self) -> SeriesKey {
+    /// The key of the series these labels belong to, in a shape of that number with values of that number.
+    pub fn key(&self, shape: u32, values: u64) -> SeriesKey {
         SeriesKey {
             ids: [
                 self.source.id(),
@@ -171,8 +175,10 @@ impl RequestLabels<'_> {
                 self.destination.id(),
                 self.destination_principal.id(),
                 self.service.id(),
+                values,
             ],
             flags: self.flags,
+            shape,
             code: self.code,
             reporter: self.reporter,
             protocol: self.protocol,
@@ -181,7 +187,7 @@ impl RequestLabels<'_> {
     }
 
     /// Names and values in the order of [`LABEL_NAMES`]. Made once per series.
-    pub fn pairs(&self) -> Vec<(&'static str, String)> {
+    pub fn pairs(&self) -> Labels {
         let (protocol, grpc_status) = match self.protocol {
             Protocol::Http => ("http", String::new()),
             Protocol::Tcp => ("tcp", String::new()),
@@ -216,9 +222,14 @@ impl RequestLabels<'_> {
             &flags,
             self.security.text(),
         ];
-        LABEL_NAMES.into_iter().zip(values.map(str::to_owned)).collect()
+        let all = LABEL_NAMES.into_iter().zip(values);
+        let all = all.filter(|(name, _)| self.protocol != Protocol::Tcp || !OF_REQUESTS.contains(name));
+        all.map(|(name, value)| (Cow::Borrowed(name), Box::from(value))).collect()
     }
 }
+
+/// Labels that a connection has no values for.
+pub const OF_REQUESTS: [&str; 2] = ["response_code", "grpc_response_status"];
 
 /// The labels in the order of Istio's reference.
 pub const LABEL_NAMES: [&str; 25] = [
@@ -248,3 +259,19 @@ pub const LABEL_NAMES: [&str; 25] = [
     "response_flags",
     "connection_security_policy",
 ];
+
+#[cfg(test)]
+impl SeriesKey {
+    /// A key like no other.
+    pub fn of_test(n: u64) -> Self {
+        SeriesKey {
+            ids: [n; 6],
+            flags: ResponseFlags::NONE,
+            shape: 0,
+            code: 200,
+            reporter: Reporter::Source,
+            protocol: Protocol::Http,
+            security: ConnectionSecurity::None,
+        }
+    }
+}

@@ -165,6 +165,7 @@ impl LogSinks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::prometheus;
     use std::sync::mpsc::{Sender, channel};
 
     /// A writer that blocks until it is let go, then passes on what it got.
@@ -241,9 +242,8 @@ mod tests {
         one.write(b"after\n".to_vec());
         sinks.flush(Duration::from_secs(10));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\nafter\n");
-        assert!(
-            crate::telemetry::prometheus::render(&registry).contains("tulle_access_log_dropped_total{path=")
-        );
+        let text = prometheus::render(&registry, prometheus::Format::Text);
+        assert!(text.contains("tulle_access_log_dropped_total{path="));
         assert!(sinks.get(&AccessLogSink::File("/nonexistent/access.log".into())).is_err());
         std::fs::remove_dir_all(directory).unwrap();
     }

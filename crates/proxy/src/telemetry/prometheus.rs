@@ -1,118 +1,279 @@
-//! The text form of the metrics (Prometheus exposition format 0.0.4), for `/stats/prometheus`.
+//! The text form of the metrics, for `/stats/prometheus`.
 
 use std::fmt::Write;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use super::cells::{BOUNDS_TEXT, MergedHistogram};
-use super::registry::{Family, MergedRequests, Registry};
+use super::cells::{BOUNDS_TEXT, BOUNDS_THOUSANDTHS, MergedHistogram};
+use super::exemplar::Exemplar;
+use super::metric_set::{METRICS, MetricSet};
+use super::registry::{Family, Registry, Shown};
+use super::request_cells::MergedRequests;
+use super::series::Labels;
+use super::tcp_cells::MergedTcp;
 
-/// The media type of what [`render`] returns.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Which of Prometheus' text forms is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Exposition format 0.0.4.
+    Text,
+    /// OpenMetrics 1.0, with exemplars.
+    OpenMetrics,
+}
 
-/// Takes one of a series' histograms.
-type Pick = fn(&MergedRequests) -> &MergedHistogram;
+impl Format {
+    /// The form that a scraper's `accept` header asks for.
+    pub fn asked_by(accept: &str) -> Format {
+        let wanted = |part: &str| part.trim_start().starts_with("application/openmetrics-text");
+        if accept.split(',').any(wanted) { Format::OpenMetrics } else { Format::Text }
+    }
+
+    /// The media type of what [`render`] returns.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// A number of one series.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// A counter.
+    Counter(u64),
+    /// A distribution, with a trace of one of its values.
+    Histogram(MergedHistogram, Option<Exemplar>),
+}
+
+impl Value {
+    fn add(&mut self, other: Value) {
+        match (self, other) {
+            (Value::Counter(sum), Value::Counter(more)) => *sum = sum.wrapping_add(more),
+            (Value::Histogram(sum, exemplar), Value::Histogram(more, other)) => {
+                sum.add(&more);
+                *exemplar = Exemplar::later(*exemplar, other);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The series of each of Istio's metrics, by the place of the metric in [`METRICS`]. Series whose labels are equal
+/// after a Telemetry took some out are one.
+pub fn istio(registry: &Registry) -> Vec<Vec<(Arc<Labels>, Value)>> {
+    let (requests, connections) = (registry.merged_requests(), registry.merged_connections());
+    let of_metric = |index: usize| {
+        let metric = MetricSet::at(index);
+        if MetricSet::HTTP.has(metric) {
+            one(&requests, metric, |merged| of_requests(merged, metric))
+        } else {
+            one(&connections, metric, |merged| Some(of_connections(*merged, metric)))
+        }
+    };
+    (0..METRICS.len()).map(of_metric).collect()
+}
+
+fn one<M>(
+    all: &[Shown<M>],
+    metric: MetricSet,
+    value: impl Fn(&M) -> Option<Value>,
+) -> Vec<(Arc<Labels>, Value)> {
+    let mut shown: Vec<(Arc<Labels>, Value)> = Vec::new();
+    for (labels, metrics, merged) in all.iter().filter(|(_, metrics, _)| metrics.has(metric)) {
+        debug_assert!(metrics.has(metric));
+        let Some(value) = value(merged) else { continue };
+        match shown.last_mut() {
+            Some((last, sum)) if last == labels => sum.add(value),
+            _ => shown.push((labels.clone(), value)),
+        }
+    }
+    shown
+}
+
+fn of_requests(merged: &MergedRequests, metric: MetricSet) -> Option<Value> {
+    Some(match metric {
+        MetricSet::REQUESTS => Value::Counter(merged.requests),
+        MetricSet::DURATION => Value::Histogram(merged.duration.clone(), merged.exemplar),
+        MetricSet::REQUEST_BYTES => Value::Histogram(merged.request_bytes.clone(), None),
+        MetricSet::RESPONSE_BYTES => Value::Histogram(merged.response_bytes.clone(), None),
+        _ if merged.calls == 0 => return None,
+        MetricSet::REQUEST_MESSAGES => Value::Counter(merged.request_messages),
+        _ => Value::Counter(merged.response_messages),
+    })
+}
+
+fn of_connections(merged: MergedTcp, metric: MetricSet) -> Value {
+    Value::Counter(match metric {
+        MetricSet::TCP_OPENED => merged.opened,
+        MetricSet::TCP_CLOSED => merged.closed,
+        MetricSet::TCP_SENT => merged.sent,
+        _ => merged.received,
+    })
+}
 
 /// All metrics of the process as text.
-pub fn render(registry: &Registry) -> String {
-    let requests = registry.merged_requests();
-    let mut text = String::with_capacity(4_096 + requests.len() * 8_192);
-    let name = "istio_requests_total";
-    header(&mut text, name, "Requests answered, by caller, called workload and outcome.", "counter");
-    for series in &requests {
-        sample(&mut text, name, &series.labels, &series.requests.to_string());
-    }
-    let histograms: [(&str, &str, Pick); 3] = [
-        ("istio_request_duration_milliseconds", "Time from the request to the end of the response.", |s| {
-            &s.duration
-        }),
-        ("istio_request_bytes", "Size of the request, head and body.", |s| &s.request_bytes),
-        ("istio_response_bytes", "Size of the response, head and body.", |s| &s.response_bytes),
-    ];
-    for (name, help, pick) in histograms {
-        header(&mut text, name, help, "histogram");
-        for series in &requests {
-            histogram(&mut text, name, &series.labels, pick(series));
+pub fn render(registry: &Registry, format: Format) -> String {
+    let mut text = Text { out: String::with_capacity(64 * 1024), format };
+    for (metric, series) in METRICS.iter().zip(istio(registry)) {
+        text.header(metric.name, metric.help, metric.kind);
+        for (labels, value) in series {
+            match value {
+                Value::Counter(value) => text.sample(metric.name, &pairs(&labels), &value.to_string()),
+                Value::Histogram(values, exemplar) => {
+                    text.histogram(metric.name, &pairs(&labels), &values, exemplar);
+                }
+            }
         }
     }
     let mut last: Option<&Family> = None;
     for (family, labels, value) in registry.merged_simple() {
         if last != Some(family) {
-            header(&mut text, family.name, family.help, family.kind);
+            text.header(family.name, family.help, family.kind);
             last = Some(family);
         }
-        sample(&mut text, family.name, &labels, &value.to_string());
+        let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        text.sample(family.name, &labels, &value.to_string());
     }
-    own(&mut text, registry);
-    text
+    text.own(registry);
+    text.out
 }
 
-/// The proxy's own figures.
-fn own(text: &mut String, registry: &Registry) {
-    let name = "tulle_metrics_series_overflow_total";
-    header(text, name, "Requests counted as `other` because the series budget was used up.", "counter");
-    sample(text, name, &[], &registry.overflowed().to_string());
-    let name = "tulle_config_not_acting";
-    header(text, name, "Fields of the configuration that were accepted and do not act.", "gauge");
-    for (resource, fields) in registry.not_acting() {
-        for field in fields {
-            sample(text, name, &[("resource", resource.clone()), ("field", field)], "1");
+fn pairs(labels: &Labels) -> Vec<(&str, &str)> {
+    labels.iter().map(|(name, value)| (&**name, &**value)).collect()
+}
+
+/// The text while it is written.
+struct Text {
+    out: String,
+    format: Format,
+}
+
+impl Text {
+    /// The proxy's own figures.
+    fn own(&mut self, registry: &Registry) {
+        let budget = &registry.budget;
+        for (name, help, kind, value) in [
+            (
+                "tulle_metrics_series_overflow_total",
+                "Samples counted as `other` because the series budget was used up.",
+                "counter",
+                budget.overflowed(),
+            ),
+            (
+                "tulle_metrics_series_expired_total",
+                "Series that ended because nobody used them.",
+                "counter",
+                budget.expired(),
+            ),
+            ("tulle_metrics_series", "Series of Istio's metrics.", "gauge", budget.used() as u64),
+            (
+                "tulle_metrics_series_limit",
+                "The most series of Istio's metrics.",
+                "gauge",
+                budget.limit() as u64,
+            ),
+        ] {
+            self.header(name, help, kind);
+            self.sample(name, &[], &value.to_string());
+        }
+        let name = "tulle_config_not_acting";
+        self.header(name, "Fields of the configuration that were accepted and do not act.", "gauge");
+        for (resource, fields) in registry.not_acting() {
+            for field in fields {
+                self.sample(name, &[("resource", &resource), ("field", &field)], "1");
+            }
         }
     }
-}
 
-fn header(text: &mut String, name: &str, help: &str, kind: &str) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
-fn sample(text: &mut String, name: &str, labels: &[(&'static str, String)], value: &str) {
-    text.push_str(name);
-    braces(text, labels, None);
-    text.push(' ');
-    text.push_str(value);
-    text.push('\n');
-}
-
-fn histogram(text: &mut String, name: &str, labels: &[(&'static str, String)], values: &MergedHistogram) {
-    let mut cumulative = 0u64;
-    for (bucket, count) in values.buckets.iter().enumerate() {
-        cumulative = cumulative.wrapping_add(*count);
-        let bound = BOUNDS_TEXT.get(bucket).copied().unwrap_or("+Inf");
-        let _ = write!(text, "{name}_bucket");
-        braces(text, labels, Some(bound));
-        let _ = writeln!(text, " {cumulative}");
+    fn header(&mut self, name: &str, help: &str, kind: &str) {
+        // OpenMetrics names a counter's family without `_total`, and has no counter without it.
+        let (name, kind) = match (self.format, kind) {
+            (Format::OpenMetrics, "counter") => match name.strip_suffix("_total") {
+                Some(family) => (family, kind),
+                None => (name, "unknown"),
+            },
+            _ => (name, kind),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
-    let _ = write!(text, "{name}_sum");
-    braces(text, labels, None);
-    let (whole, thousandths) = (values.sum_thousandths / 1_000, values.sum_thousandths % 1_000);
-    let _ = if thousandths == 0 {
-        writeln!(text, " {whole}")
-    } else {
-        writeln!(text, " {whole}.{thousandths:03}")
-    };
-    let _ = write!(text, "{name}_count");
-    braces(text, labels, None);
-    let _ = writeln!(text, " {cumulative}");
-}
 
-fn braces(text: &mut String, labels: &[(&'static str, String)], bound: Option<&str>) {
-    let bound = bound.map(|bound| ("le", bound));
-    let mut all = labels.iter().map(|(name, value)| (*name, value.as_str())).chain(bound).peekable();
-    if all.peek().is_none() {
-        return;
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: &str) {
+        self.out.push_str(name);
+        self.braces(labels, None);
+        self.out.push(' ');
+        self.out.push_str(value);
+        self.out.push('\n');
     }
-    text.push('{');
-    let mut first = true;
-    for (name, value) in all {
-        if !first {
-            text.push(',');
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        values: &MergedHistogram,
+        exemplar: Option<Exemplar>,
+    ) {
+        let exemplar = exemplar.filter(|_| self.format == Format::OpenMetrics);
+        let its_bucket =
+            exemplar.map(|it| BOUNDS_THOUSANDTHS.partition_point(|bound| it.value_thousandths > *bound));
+        let mut cumulative = 0u64;
+        for (bucket, count) in values.buckets.iter().enumerate() {
+            cumulative = cumulative.wrapping_add(*count);
+            let bound = BOUNDS_TEXT.get(bucket).copied().unwrap_or("+Inf");
+            let _ = write!(self.out, "{name}_bucket");
+            self.braces(labels, Some(bound));
+            let _ = write!(self.out, " {cumulative}");
+            if let Some(exemplar) = exemplar.filter(|_| its_bucket == Some(bucket)) {
+                self.exemplar(&exemplar);
+            }
+            self.out.push('\n');
         }
-        first = false;
-        text.push_str(name);
-        text.push_str("=\"");
-        escape(text, value);
-        text.push('"');
+        let _ = write!(self.out, "{name}_sum");
+        self.braces(labels, None);
+        self.out.push(' ');
+        self.thousandths(values.sum_thousandths);
+        let _ = write!(self.out, "\n{name}_count");
+        self.braces(labels, None);
+        let _ = writeln!(self.out, " {cumulative}");
     }
-    text.push('}');
+
+    fn exemplar(&mut self, exemplar: &Exemplar) {
+        self.out.push_str(" # {trace_id=\"");
+        for byte in exemplar.trace_id {
+            let _ = write!(self.out, "{byte:02x}");
+        }
+        self.out.push_str("\"} ");
+        self.thousandths(exemplar.value_thousandths);
+        let at = exemplar.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let _ = write!(self.out, " {}.{:03}", at.as_secs(), at.subsec_millis());
+    }
+
+    fn thousandths(&mut self, value: u64) {
+        let (whole, rest) = (value / 1_000, value % 1_000);
+        let _ = if rest == 0 { write!(self.out, "{whole}") } else { write!(self.out, "{whole}.{rest:03}") };
+    }
+
+    fn braces(&mut self, labels: &[(&str, &str)], bound: Option<&str>) {
+        let bound = bound.map(|bound| ("le", bound));
+        let mut all = labels.iter().copied().chain(bound).peekable();
+        if all.peek().is_none() {
+            return;
+        }
+        self.out.push('{');
+        let mut first = true;
+        for (name, value) in all {
+            if !first {
+                self.out.push(',');
+            }
+            first = false;
+            self.out.push_str(name);
+            self.out.push_str("=\"");
+            escape(&mut self.out, value);
+            self.out.push('"');
+        }
+        self.out.push('}');
+    }
 }
 
 /// Backslash, quote and line feed are escaped by the format; other control characters would confuse its readers.
@@ -129,133 +290,4 @@ fn escape(text: &mut String, value: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::telemetry::flags::ResponseFlags;
-    use crate::telemetry::labels::{
-        ConnectionSecurity, Protocol, Reporter, RequestLabels, Service, Workload,
-    };
-    use crate::telemetry::registry::{MAX_REQUEST_SERIES, RequestSample, WorkerMetrics};
-
-    fn workload(name: &str) -> Workload {
-        Workload {
-            workload: name.to_owned(),
-            namespace: "production".to_owned(),
-            app: name.to_owned(),
-            version: "v1".to_owned(),
-            canonical_service: name.to_owned(),
-            canonical_revision: "v1".to_owned(),
-            cluster: "here".to_owned(),
-        }
-    }
-
-    fn count(worker: &WorkerMetrics, host: &str) {
-        let registry = worker.registry();
-        let service =
-            Service { host: host.to_owned(), name: "payment".into(), namespace: "production".into() };
-        let labels = RequestLabels {
-            reporter: Reporter::Destination,
-            source: &registry.workloads.intern(Arc::new(workload("frontend"))),
-            source_principal: &registry
-                .principals
-                .intern("spiffe://cluster.local/ns/production/sa/web".into()),
-            destination: &registry.workloads.intern(Arc::new(workload("payment"))),
-            destination_principal: &registry.principals.unknown(),
-            service: &registry.services.intern(Arc::new(service)),
-            protocol: Protocol::Http,
-            code: 200,
-            flags: ResponseFlags::NONE,
-            security: ConnectionSecurity::MutualTls,
-        };
-        let sample =
-            RequestSample { duration_microseconds: 1_500, request_bytes: 100, response_bytes: 2_000 };
-        worker.count(&labels, &sample);
-    }
-
-    #[test]
-    fn labels_are_exactly_istios_and_workers_are_summed() {
-        let registry = Arc::new(Registry::new());
-        let workers = [WorkerMetrics::new(registry.clone()), WorkerMetrics::new(registry.clone())];
-        workers.iter().for_each(|worker| count(worker, "payment.production.svc.cluster.local"));
-        count(&workers[0], "payment.production.svc.cluster.local");
-        let text = render(&registry);
-        let labels = "reporter=\"destination\",source_workload=\"frontend\",source_canonical_service=\"frontend\",\
-            source_canonical_revision=\"v1\",source_workload_namespace=\"production\",\
-            source_principal=\"spiffe://cluster.local/ns/production/sa/web\",source_app=\"frontend\",\
-            source_version=\"v1\",source_cluster=\"here\",destination_workload=\"payment\",\
-            destination_workload_namespace=\"production\",destination_principal=\"unknown\",destination_app=\"payment\",\
-            destination_version=\"v1\",destination_service=\"payment.production.svc.cluster.local\",\
-            destination_canonical_service=\"payment\",destination_canonical_revision=\"v1\",\
-            destination_service_name=\"payment\",destination_service_namespace=\"production\",\
-            destination_cluster=\"here\",request_protocol=\"http\",response_code=\"200\",grpc_response_status=\"\",\
-            response_flags=\"-\",connection_security_policy=\"mutual_tls\"";
-        for line in [
-            format!("istio_requests_total{{{labels}}} 3"),
-            format!("istio_request_duration_milliseconds_bucket{{{labels},le=\"1\"}} 0"),
-            format!("istio_request_duration_milliseconds_bucket{{{labels},le=\"5\"}} 3"),
-            format!("istio_request_duration_milliseconds_bucket{{{labels},le=\"+Inf\"}} 3"),
-            format!("istio_request_duration_milliseconds_sum{{{labels}}} 4.500"),
-            format!("istio_request_duration_milliseconds_count{{{labels}}} 3"),
-            format!("istio_request_bytes_sum{{{labels}}} 300"),
-            format!("istio_response_bytes_bucket{{{labels},le=\"1000\"}} 0"),
-            format!("istio_response_bytes_bucket{{{labels},le=\"2500\"}} 3"),
-        ] {
-            assert!(text.lines().any(|have| have == line), "missing: {line}\nin:\n{text}");
-        }
-        assert_eq!(text.lines().filter(|line| line.starts_with("istio_requests_total{")).count(), 1);
-    }
-
-    #[test]
-    fn a_hostile_label_value_stays_inside_its_quotes() {
-        let registry = Arc::new(Registry::new());
-        count(&WorkerMetrics::new(registry.clone()), "a\"} 1\nevil \\ \r");
-        let text = render(&registry);
-        assert!(text.contains("destination_service=\"a\\\"} 1\\nevil \\\\ \u{fffd}\""), "{text}");
-        assert!(!text.lines().any(|line| line.starts_with("evil")));
-    }
-
-    #[test]
-    fn series_beyond_the_budget_are_counted_as_other() {
-        let registry = Arc::new(Registry::new());
-        let worker = WorkerMetrics::new(registry.clone());
-        for n in 0..MAX_REQUEST_SERIES + 25 {
-            count(&worker, &format!("host-{n}"));
-        }
-        count(&worker, "host-0");
-        let merged = registry.merged_requests();
-        assert_eq!(merged.len(), MAX_REQUEST_SERIES + 1);
-        let total: u64 = merged.iter().map(|series| series.requests).sum();
-        assert_eq!(total, MAX_REQUEST_SERIES as u64 + 26, "no request is lost");
-        let other = merged.iter().find(|series| series.labels.iter().all(|(_, value)| value == "other"));
-        assert_eq!(other.map(|series| series.requests), Some(25));
-        assert_eq!(registry.overflowed(), 25);
-        assert!(render(&registry).contains("tulle_metrics_series_overflow_total 25\n"));
-    }
-
-    #[test]
-    fn a_simple_series_lives_as_long_as_somebody_counts_in_it() {
-        const FAMILY: Family = Family { name: "envoy_cluster_upstream_rq_total", help: "x", kind: "counter" };
-        static COUNTED: Family = FAMILY;
-        let registry = Registry::new();
-        let labels = || vec![("envoy_cluster_name", "outbound|80||a".to_owned())];
-        let (one, two) = (registry.counter(&COUNTED, labels()), registry.counter(&COUNTED, labels()));
-        one.add(2);
-        two.add(3);
-        let line = "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"outbound|80||a\"} 5\n";
-        assert!(render(&registry).contains(line));
-        drop((one, two));
-        assert!(!render(&registry).contains("envoy_cluster_upstream_rq_total"));
-    }
-
-    #[test]
-    fn fields_that_do_not_act_are_listed_until_the_resource_changes() {
-        let registry = Registry::new();
-        registry.set_not_acting("cluster/a", ["circuit_breakers".to_owned()]);
-        let line = "tulle_config_not_acting{resource=\"cluster/a\",field=\"circuit_breakers\"} 1\n";
-        assert!(render(&registry).contains(line));
-        registry.set_not_acting("cluster/a", []);
-        assert!(!render(&registry).contains(line));
-    }
-}
+mod tests;

@@ -5,65 +5,30 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use super::cells::{Counter, Gauge, Histogram, MergedHistogram};
-use super::intern::Interner;
-use super::labels::{LABEL_NAMES, RequestLabels, SeriesKey, Service, Workload};
+use bytes::Bytes;
 
-/// The most series of Istio's request metrics; requests beyond are counted in one series of `other` labels.
-pub const MAX_REQUEST_SERIES: usize = 2_000;
+use super::cells::{Counter, Gauge};
+use super::intern::{Interned, Interner};
+use super::labels::{LABEL_NAMES, RequestLabels, Service, Workload};
+use super::metric_set::MetricSet;
+use super::request_cells::{MergedRequests, RequestCells, RequestSample};
+use super::series::{Budget, Labels, Slot, Table, WorkerSeries};
+use super::shape::Shape;
+use super::tcp_cells::{MergedTcp, TcpCells};
 
-/// The numbers of one set of request labels on one worker.
-#[derive(Debug, Default)]
-pub struct RequestCells {
-    requests: Counter,
-    duration: Histogram,
-    request_bytes: Histogram,
-    response_bytes: Histogram,
-}
+/// The most series of Istio's metrics where nothing else is asked for.
+pub const DEFAULT_SERIES: usize = 2_000;
+/// How long a series stays without a sample.
+pub const SERIES_IDLE: Duration = Duration::from_secs(15 * 60);
+/// The most hosts, and the most values of set labels, that one worker remembers.
+const MAX_REMEMBERED: usize = 512;
 
-/// What one finished request adds to its series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestSample {
-    /// From the first byte of the request to the end of the response.
-    pub duration_microseconds: u64,
-    /// Head and body of the request, as seen.
-    pub request_bytes: u64,
-    /// Head and body of the response, as seen.
-    pub response_bytes: u64,
-}
-
-impl RequestCells {
-    fn add(&self, sample: &RequestSample) {
-        self.requests.increment();
-        self.duration.observe_thousandths(sample.duration_microseconds);
-        self.request_bytes.observe(sample.request_bytes);
-        self.response_bytes.observe(sample.response_bytes);
-    }
-}
-
-/// All workers' numbers of one set of request labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MergedRequests {
-    /// Label names and values, in Istio's order.
-    pub labels: Arc<Vec<(&'static str, String)>>,
-    /// `istio_requests_total`.
-    pub requests: u64,
-    /// `istio_request_duration_milliseconds`.
-    pub duration: MergedHistogram,
-    /// `istio_request_bytes`.
-    pub request_bytes: MergedHistogram,
-    /// `istio_response_bytes`.
-    pub response_bytes: MergedHistogram,
-}
-
-#[derive(Debug)]
-struct RequestSeries {
-    labels: Arc<Vec<(&'static str, String)>>,
-    workers: Vec<Arc<RequestCells>>,
-}
+/// A series with the metrics that it shows.
+pub type Shown<M> = (Arc<Labels>, MetricSet, M);
 
 /// Name, help and kind of one of the simple metrics.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,9 +66,13 @@ pub struct Registry {
     pub services: Interner<Service>,
     /// SPIFFE ids that appear in labels.
     pub principals: Interner<str>,
-    requests: Mutex<HashMap<SeriesKey, RequestSeries>>,
-    overflow: Mutex<RequestSeries>,
-    overflowed: AtomicU64,
+    /// Values of labels that Telemetry sets.
+    pub values: Interner<str>,
+    /// How many series there may be.
+    pub budget: Arc<Budget>,
+    requests: Arc<Table<RequestCells>>,
+    connections: Arc<Table<TcpCells>>,
+    shapes: AtomicU32,
     simple: Mutex<BTreeMap<(&'static Family, SimpleLabels), SimpleSeries>>,
     computed: Mutex<Vec<Weak<dyn Computed>>>,
     not_acting: Mutex<BTreeMap<String, BTreeSet<String>>>,
@@ -121,20 +90,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Registry {
-    /// A registry without series.
+    /// A registry without series, for the default number of them.
     pub fn new() -> Self {
-        let overflow = RequestSeries { labels: Arc::new(overflow_labels()), workers: Vec::new() };
+        Self::with_budget(DEFAULT_SERIES)
+    }
+
+    /// A registry without series, for at most `series` of Istio's metrics.
+    pub fn with_budget(series: usize) -> Self {
+        let budget = Arc::new(Budget::new(series));
         Self {
             workloads: Interner::new(Arc::new(Workload::unknown()), Arc::new(Workload::all("other"))),
             services: Interner::new(Arc::new(Service::all("unknown")), Arc::new(Service::all("other"))),
             principals: Interner::of_texts(),
-            requests: Mutex::default(),
-            overflow: Mutex::new(overflow),
-            overflowed: AtomicU64::new(0),
+            values: Interner::of_texts(),
+            requests: Arc::new(Table::new(budget.clone())),
+            connections: Arc::new(Table::new(budget.clone())),
+            budget,
+            shapes: AtomicU32::new(1),
             simple: Mutex::default(),
             computed: Mutex::default(),
             not_acting: Mutex::default(),
         }
+    }
+
+    /// A number for a shape of metrics, never given out twice.
+    pub fn next_shape(&self) -> u32 {
+        self.shapes.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Retires series without samples since `idle` before `now`, and forgets label values that nobody uses.
+    pub fn sweep(&self, now: Instant, idle: Duration) {
+        self.requests.sweep(now, idle);
+        self.connections.sweep(now, idle);
+        self.budget.next_generation();
+        self.workloads.sweep();
+        self.services.sweep();
+        self.principals.sweep();
+        self.values.sweep();
     }
 
     /// Replaces the list of accepted fields of `resource` on which the proxy does not act
@@ -152,11 +144,6 @@ impl Registry {
     /// Resources and their fields on which the proxy does not act.
     pub fn not_acting(&self) -> BTreeMap<String, BTreeSet<String>> {
         lock(&self.not_acting).clone()
-    }
-
-    /// Requests that were counted as `other` because the series budget was used up.
-    pub fn overflowed(&self) -> u64 {
-        self.overflowed.load(Ordering::Relaxed)
     }
 
     /// A counter of the calling worker; it disappears with the last handle of all workers.
@@ -184,14 +171,15 @@ impl Registry {
     }
 
     /// The request metrics of all workers, in the order of their labels.
-    pub fn merged_requests(&self) -> Vec<MergedRequests> {
-        let mut merged: Vec<_> = lock(&self.requests).values().map(merge).collect();
-        let overflow = merge(&lock(&self.overflow));
-        if overflow.requests > 0 {
-            merged.push(overflow);
-        }
-        merged.sort_by(|a, b| a.labels.cmp(&b.labels));
-        merged
+    pub fn merged_requests(&self) -> Vec<Shown<MergedRequests>> {
+        let other = self.requests.merged_overflow();
+        sorted(self.requests.merged(), other.map(|it| (overflow_labels(true), MetricSet::HTTP, it)))
+    }
+
+    /// The metrics of TCP connections of all workers, in the order of their labels.
+    pub fn merged_connections(&self) -> Vec<Shown<MergedTcp>> {
+        let other = self.connections.merged_overflow();
+        sorted(self.connections.merged(), other.map(|it| (overflow_labels(false), MetricSet::TCP, it)))
     }
 
     /// The simple metrics of all workers: family, labels, value.
@@ -226,59 +214,38 @@ impl Registry {
         merged.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         merged
     }
-
-    /// The cells of a key for one worker, or `None` when the budget is used up.
-    fn request_cells(&self, key: SeriesKey, labels: &RequestLabels<'_>) -> Option<Arc<RequestCells>> {
-        let mut all = lock(&self.requests);
-        if !all.contains_key(&key) && all.len() >= MAX_REQUEST_SERIES {
-            return None;
-        }
-        let series = all
-            .entry(key)
-            .or_insert_with(|| RequestSeries { labels: Arc::new(labels.pairs()), workers: Vec::new() });
-        let cells = Arc::new(RequestCells::default());
-        series.workers.push(cells.clone());
-        Some(cells)
-    }
 }
 
-fn merge(series: &RequestSeries) -> MergedRequests {
-    let mut merged = MergedRequests {
-        labels: series.labels.clone(),
-        requests: 0,
-        duration: MergedHistogram::default(),
-        request_bytes: MergedHistogram::default(),
-        response_bytes: MergedHistogram::default(),
-    };
-    for cells in &series.workers {
-        merged.requests = merged.requests.wrapping_add(cells.requests.get());
-        cells.duration.merge_into(&mut merged.duration);
-        cells.request_bytes.merge_into(&mut merged.request_bytes);
-        cells.response_bytes.merge_into(&mut merged.response_bytes);
-    }
-    merged
+fn sorted<M>(mut series: Vec<Shown<M>>, other: Option<(Labels, MetricSet, M)>) -> Vec<Shown<M>> {
+    series.extend(other.map(|(labels, metrics, merged)| (Arc::new(labels), metrics, merged)));
+    series.sort_by(|a, b| a.0.cmp(&b.0));
+    series
 }
 
 /// The overflow series has every label, each with the value `other`.
-fn overflow_labels() -> Vec<(&'static str, String)> {
-    LABEL_NAMES.iter().map(|name| (*name, "other".to_owned())).collect()
+fn overflow_labels(of_requests: bool) -> Labels {
+    let names = LABEL_NAMES.iter().filter(|name| of_requests || !super::labels::OF_REQUESTS.contains(name));
+    names.map(|name| ((*name).into(), "other".into())).collect()
 }
 
-/// One worker's side of the request metrics. Stays on its thread.
+/// One worker's side of Istio's metrics. Stays on its thread.
 #[derive(Debug)]
 pub struct WorkerMetrics {
     registry: Arc<Registry>,
-    requests: RefCell<HashMap<SeriesKey, Arc<RequestCells>>>,
-    overflow: Arc<RequestCells>,
-    full: std::cell::Cell<bool>,
+    requests: WorkerSeries<RequestCells>,
+    connections: WorkerSeries<TcpCells>,
+    hosts: RefCell<HashMap<Bytes, Interned<Service>>>,
+    values: RefCell<HashMap<Box<str>, Interned<str>>>,
+    generation: std::cell::Cell<u64>,
 }
 
 impl WorkerMetrics {
     /// A worker's metrics in `registry`.
     pub fn new(registry: Arc<Registry>) -> Self {
-        let overflow = Arc::new(RequestCells::default());
-        lock(&registry.overflow).workers.push(overflow.clone());
-        Self { registry, requests: RefCell::default(), overflow, full: std::cell::Cell::new(false) }
+        let requests = WorkerSeries::new(registry.requests.clone());
+        let connections = WorkerSeries::new(registry.connections.clone());
+        let (hosts, values, generation) = Default::default();
+        Self { registry, requests, connections, hosts, values, generation }
     }
 
     /// Where these metrics are merged.
@@ -286,25 +253,67 @@ impl WorkerMetrics {
         &self.registry
     }
 
-    /// Counts one finished request. One lookup when the worker has seen the labels before.
-    pub fn count(&self, labels: &RequestLabels<'_>, sample: &RequestSample) {
-        let key = labels.key();
-        let mut requests = self.requests.borrow_mut();
-        if let Some(cells) = requests.get(&key) {
-            cells.add(sample);
-            return;
-        }
-        // Once the budget was found used up this worker does not ask again: strangers' label values must not make
-        // it take the lock on every request.
-        if !self.full.get() {
-            if let Some(cells) = self.registry.request_cells(key, labels) {
-                cells.add(sample);
-                requests.insert(key, cells);
-                return;
-            }
-            self.full.set(true);
-        }
-        self.overflow.add(sample);
-        self.registry.overflowed.fetch_add(1, Ordering::Relaxed);
+    /// Counts one finished request. One lookup when the worker has seen the labels before. `values` are those of the
+    /// labels that the shape sets.
+    pub fn count(&self, labels: &RequestLabels<'_>, shape: &Shape, values: &str, sample: &RequestSample) {
+        let key = labels.key(shape.number, self.number_of(values));
+        let slot = self.requests.slot(&key, shape.metrics, || shape.labels(labels, values));
+        slot.cells.add(shape.metrics, sample);
     }
+
+    /// The numbers of a connection.
+    pub fn connection(&self, labels: &RequestLabels<'_>, shape: &Shape, values: &str) -> Arc<Slot<TcpCells>> {
+        let key = labels.key(shape.number, self.number_of(values));
+        self.connections.slot(&key, shape.metrics, || shape.labels(labels, values))
+    }
+
+    /// The number that stands for values of labels that Telemetry sets.
+    fn number_of(&self, values: &str) -> u64 {
+        if values.is_empty() {
+            return 0;
+        }
+        self.forget();
+        if let Some(known) = self.values.borrow().get(values) {
+            return known.id();
+        }
+        if self.requests.is_full() {
+            return self.registry.values.other().id();
+        }
+        let interned = self.registry.values.intern(values.into());
+        let id = interned.id();
+        remember(&self.values, values.into(), interned);
+        id
+    }
+
+    /// After a sweep nothing is held back any more: what is still in use is found again.
+    fn forget(&self) {
+        let generation = self.registry.budget.generation();
+        if self.generation.replace(generation) != generation {
+            self.hosts.borrow_mut().clear();
+            self.values.borrow_mut().clear();
+        }
+    }
+
+    /// The service that a host names, as `make` reads it; strangers' hosts beyond the budget are `other`.
+    pub fn host(&self, host: &[u8], make: impl FnOnce() -> Option<Service>) -> Interned<Service> {
+        self.forget();
+        if let Some(known) = self.hosts.borrow().get(host) {
+            return known.clone();
+        }
+        if self.requests.is_full() {
+            return self.registry.services.other();
+        }
+        let Some(service) = make() else { return self.registry.services.unknown() };
+        let service = self.registry.services.intern(Arc::new(service));
+        remember(&self.hosts, Bytes::copy_from_slice(host), service.clone());
+        service
+    }
+}
+
+fn remember<K: std::hash::Hash + Eq, V>(map: &RefCell<HashMap<K, V>>, key: K, value: V) {
+    let mut map = map.borrow_mut();
+    if map.len() >= MAX_REMEMBERED {
+        map.clear();
+    }
+    map.insert(key, value);
 }
