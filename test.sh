@@ -27,6 +27,14 @@ grpc() {
   echo "$venv/bin/python"
 }
 
+# The real Prometheus of tests/tests/prometheus.rs. Where packages cannot be installed its test is counted as skipped.
+prometheus() {
+  if ! command -v prometheus >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq >&2 && apt-get install -y -qq --no-install-recommends prometheus >&2 || true
+  fi
+  command -v prometheus || true
+}
+
 step "build"
 cargo build --workspace --bins
 step "format"
@@ -43,6 +51,9 @@ if [ "${1:-}" != quick ]; then
   step "a real gRPC"
   TULLE_GRPC_PYTHON="$PWD/$(grpc)"
   export TULLE_GRPC_PYTHON
+  step "a real Prometheus"
+  TULLE_PROMETHEUS="$(prometheus)"
+  if [ -n "$TULLE_PROMETHEUS" ]; then export TULLE_PROMETHEUS; else unset TULLE_PROMETHEUS; fi
   step "licences, sources, bans"
   command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
   cargo deny check bans licenses sources

@@ -51,6 +51,8 @@ const ROOTS: &[&str] = &[
     "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
     "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+    "envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig",
+    "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
     "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
     "envoy.extensions.path.normalization.NONE",
@@ -197,13 +199,44 @@ fn istio_filters() -> Vec<FileDescriptorProto> {
     fields.push(field("shared_with_upstream", 5, Type::Bool, None));
     let mut config = message("Config", fields);
     config.nested_type = vec![headers, discovery, propagation];
-    let stats = message(
+    let mut dimensions = message(
+        "DimensionsEntry",
+        vec![field("key", 1, Type::String, None), field("value", 2, Type::String, None)],
+    );
+    dimensions.options = Some(prost_types::MessageOptions { map_entry: Some(true), ..Default::default() });
+    let mut metric = message(
+        "MetricConfig",
+        vec![
+            repeated(nested("dimensions", 1, ".stats.PluginConfig.MetricConfig.DimensionsEntry")),
+            field("name", 2, Type::String, None),
+            repeated(field("tags_to_remove", 3, Type::String, None)),
+            field("match", 4, Type::String, None),
+            field("drop", 5, Type::Bool, None),
+        ],
+    );
+    metric.nested_type = vec![dimensions];
+    let definition = message(
+        "MetricDefinition",
+        vec![
+            field("name", 1, Type::String, None),
+            field("value", 2, Type::String, None),
+            field("type", 3, Type::Int32, None),
+        ],
+    );
+    let mut stats = message(
         "PluginConfig",
         vec![
             field("disable_host_header_fallback", 6, Type::Bool, None),
             nested("tcp_reporting_duration", 7, ".google.protobuf.Duration"),
+            repeated(nested("metrics", 8, ".stats.PluginConfig.MetricConfig")),
+            repeated(nested("definitions", 9, ".stats.PluginConfig.MetricDefinition")),
+            field("reporter", 10, Type::Int32, None),
+            nested("rotation_interval", 11, ".google.protobuf.Duration"),
+            nested("graceful_deletion_interval", 12, ".google.protobuf.Duration"),
         ],
     );
+    // Their place does not matter on the wire; here each message has one file.
+    stats.nested_type = vec![metric, definition];
     vec![
         file("tulle/peer_metadata.proto", "io.istio.http.peer_metadata", config, &[]),
         file("tulle/stats.proto", "stats", stats, &["google/protobuf/duration.proto"]),

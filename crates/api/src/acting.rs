@@ -159,7 +159,21 @@ const AUTHORIZATION_POLICY: Table = &[
     ("metadata.annotations[\"istio.io/dry-run\"]", Acts),
 ];
 
-const TELEMETRY: Table = &[];
+const TELEMETRY: Table = &[
+    ("spec.selector.matchLabels.*", Acts),
+    ("spec.metrics[].providers[].name", Acts),
+    ("spec.metrics[].reportingInterval", Acts),
+    ("spec.metrics[].overrides[].match.metric", Acts),
+    ("spec.metrics[].overrides[].match.customMetric", Passed),
+    ("spec.metrics[].overrides[].match.mode", Acts),
+    ("spec.metrics[].overrides[].disabled", Acts),
+    ("spec.metrics[].overrides[].tagOverrides.*.operation", Acts),
+    ("spec.metrics[].overrides[].tagOverrides.*.value", Passed),
+    ("spec.accessLogging[].match.mode", Acts),
+    ("spec.accessLogging[].providers[].name", Acts),
+    ("spec.accessLogging[].disabled", Acts),
+    ("spec.accessLogging[].filter.expression", Passed),
+];
 
 const MESH_CONFIG: Table = &[
     ("trustDomain", Acts),
@@ -171,6 +185,15 @@ const MESH_CONFIG: Table = &[
     ("verifyCertificateAtClient", Acts),
     ("accessLogFile", Acts),
     ("accessLogFormat", Acts),
+    ("defaultProviders.metrics[]", Acts),
+    ("defaultProviders.accessLogging[]", Acts),
+    ("extensionProviders[].name", Acts),
+    ("extensionProviders[].prometheus", Acts),
+    ("extensionProviders[].envoyFileAccessLog.path", Acts),
+    ("extensionProviders[].envoyFileAccessLog.logFormat.text", Acts),
+    ("extensionProviders[].envoyFileAccessLog.logFormat.labels.**", Acts),
+    ("extensionProviders[].envoyFileAccessLog.omitEmptyValues", Passed),
+    ("extensionProviders[].envoyOtelAls.**", Passed),
     ("enableAutoMtls", Acts),
     ("outboundTrafficPolicy.mode", Acts),
     ("defaultServiceExportTo[]", Acts),

@@ -31,12 +31,16 @@ pub struct Sidecar {
     pub token_file: PathBuf,
     /// Folder for key and certificate, 0700.
     pub state_directory: PathBuf,
+    /// Where the program shows its metrics: `prometheus.io/*` as a JSON object (`scrape`, `port`, `path`).
+    pub app_metrics: Option<String>,
     /// How long its certificates shall live; the control plane's usual time unless given.
     pub lifetime_seconds: Option<u32>,
 }
 
 /// Istio's port of the proxy's admin page.
 pub const ADMIN_PORT: u16 = 15000;
+/// Istio's port of merged metrics and readiness.
+pub const STATUS_PORT: u16 = 15020;
 
 impl Sidecar {
     /// The bootstrap as protobuf JSON.
@@ -78,7 +82,7 @@ impl Sidecar {
     }
 
     fn metadata(&self) -> Value {
-        json!({
+        let mut metadata = json!({
             "NAMESPACE": self.namespace,
             "WORKLOAD_NAME": self.workload,
             "SERVICE_ACCOUNT": self.service_account,
@@ -89,8 +93,13 @@ impl Sidecar {
             "MESH_ID": self.trust_domain,
             "TULLE_APP_ADDRESS": self.app_address.to_string(),
             "TULLE_BIND_VIPS": self.bind_vips.to_string(),
+            "STATUS_PORT": STATUS_PORT.to_string(),
             "TULLE_IDENTITY": self.identity(),
-        })
+        });
+        if let Some(annotations) = &self.app_metrics {
+            metadata["ISTIO_PROMETHEUS_ANNOTATIONS"] = annotations.as_str().into();
+        }
+        metadata
     }
 
     fn control_plane_cluster(&self) -> Value {
@@ -154,6 +163,7 @@ mod tests {
             control: SocketAddr::from(([127, 0, 0, 1], 15012)),
             token_file: "token".into(),
             state_directory: "state".into(),
+            app_metrics: None,
             lifetime_seconds: None,
         };
         let text = sidecar.bootstrap().to_string();

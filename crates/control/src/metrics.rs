@@ -85,6 +85,14 @@ pub fn gauge(out: &mut String, name: &str, help: &str, value: u64) {
     sample(out, name, "", value);
 }
 
+/// Appends what the process uses; nothing where the kernel does not tell.
+pub fn process(out: &mut String) {
+    for (name, help, kind, value) in runtime::process::usage().iter().flat_map(|usage| usage.metrics()) {
+        header(out, name, help, kind);
+        let _ = writeln!(out, "{name} {value}");
+    }
+}
+
 /// Appends the two comment lines of a metric.
 pub fn header(out: &mut String, name: &str, help: &str, kind: &str) {
     // Writing to a String cannot fail.

@@ -214,6 +214,7 @@ fn services(options: &Serve, authority: &Arc<Authority>, store: &Arc<Store>, tas
     let pusher = Arc::new(Pusher::new(Debounce::default()));
     let connections = Arc::new(Connections::default());
     let xds_metrics = Arc::new(XdsMetrics::new(connections.clone()));
+    pusher.count_in(xds_metrics.clone());
     let clock = authority.clock().clone();
     let source = Arc::new(AdsSource::new(pusher.clone(), connections.clone(), xds_metrics.clone(), clock));
     let ads = AdsService::new(source, xds::server::Limits::default(), tasks.drain());

@@ -5,6 +5,7 @@
 
 pub mod drain;
 pub mod logging;
+pub mod process;
 pub mod signals;
 pub mod supervisor;
 pub mod thread;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::host;
 use crate::kinds::{service, workload_entry};
+use crate::merge;
 use crate::world::World;
 
 /// A Service in short.
@@ -60,4 +62,40 @@ pub fn workloads(world: &World) -> Vec<WorkloadSummary> {
         labels: workload_entry::labels(entry),
     };
     world.workload_entries().map(summary).collect()
+}
+
+/// What is doubled or missing in a World, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Hosts that several VirtualServices of the mesh claim.
+    pub duplicate_hosts: usize,
+    /// Subsets that several DestinationRules of one host name.
+    pub duplicate_subsets: usize,
+    /// Ports of Services that no workload serves.
+    pub ports_without_workloads: usize,
+}
+
+/// Counts what is doubled or missing.
+pub fn counts(world: &World) -> Counts {
+    let mut hosts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut subsets: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for (namespace, objects) in world.namespaces() {
+        for route in objects.virtual_services.values().filter(|it| merge::applies_to_mesh(&it.spec)) {
+            for name in &route.spec.hosts {
+                *hosts.entry(host::expand(name, namespace)).or_default() += 1;
+            }
+        }
+        for rule in objects.destination_rules.values() {
+            for subset in &rule.spec.subsets {
+                let key = (host::expand(&rule.spec.host, namespace), subset.name.clone());
+                *subsets.entry(key).or_default() += 1;
+            }
+        }
+    }
+    let lonely = world.services().filter(|it| service::workloads(world, it).next().is_none());
+    Counts {
+        duplicate_hosts: hosts.values().filter(|count| **count > 1).count(),
+        duplicate_subsets: subsets.values().filter(|count| **count > 1).count(),
+        ports_without_workloads: lonely.map(|it| it.spec.ports.len()).sum(),
+    }
 }

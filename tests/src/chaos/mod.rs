@@ -62,6 +62,8 @@ pub struct Mesh {
     pub processes: BTreeMap<String, Process>,
     /// Further words for `tulle echo`.
     pub echo_words: Vec<String>,
+    /// Where the programs show their metrics, as annotations.
+    pub app_metrics: Option<String>,
     /// How long the sidecars' certificates live.
     pub lifetime_seconds: Option<u32>,
     instances: Vec<Instance>,
@@ -79,6 +81,7 @@ impl Mesh {
         let mut mesh = Mesh {
             processes: BTreeMap::new(),
             echo_words: Vec::new(),
+            app_metrics: None,
             lifetime_seconds: None,
             instances: all,
             block,
@@ -95,6 +98,13 @@ impl Mesh {
         }
         mesh.start_control();
         mesh
+    }
+
+    /// The control plane's monitoring address.
+    pub fn monitoring(&self) -> SocketAddr {
+        let text = std::fs::read(self.folder.path().join("data/addresses.json")).unwrap();
+        let addresses: Value = serde_json::from_slice(&text).unwrap();
+        addresses["monitoring"].as_str().unwrap().parse().unwrap()
     }
 
     /// Like [`Mesh::control`], and starts every instance and waits until it is ready.
@@ -209,6 +219,7 @@ impl Mesh {
             control: self.control,
             token_file: folder.join("token"),
             state_directory: folder.join("state"),
+            app_metrics: self.app_metrics.clone(),
             lifetime_seconds: self.lifetime_seconds,
         };
         std::fs::write(&file, sidecar.bootstrap().to_string()).unwrap();

@@ -219,6 +219,7 @@ impl Mesh {
             control: self.control,
             token_file: folder.join("token"),
             state_directory: folder.join("state"),
+            app_metrics: None,
             lifetime_seconds: self.lifetime_seconds,
         }
     }

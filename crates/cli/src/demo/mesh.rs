@@ -270,6 +270,7 @@ impl Mesh {
             control: self.control,
             token_file,
             state_directory: folder.join("state"),
+            app_metrics: None,
             lifetime_seconds: (workload.name != STEADY).then_some(LEAF_SECONDS),
         };
         let file = folder.join("bootstrap.json");

@@ -51,6 +51,9 @@ fn read_metric(cx: &mut Context, message: &MetricConfig) -> Result<(Option<Arc<s
         if !is_label(label) {
             return Err(cx.refused_field(&path, "is not a label: letters, digits and \"_\", no digit first"));
         }
+        if value.is_empty() {
+            return Err(cx.refused_field(&path, "the expression is empty"));
+        }
         match literal(value) {
             Some(text) => read.push((Arc::from(label.as_str()), Dimension::Literal(text.into()))),
             None => cx.report_set(&path, value, "only fixed texts are values of labels"),
@@ -78,4 +81,46 @@ fn is_label(name: &str) -> bool {
     name.len() <= 128
         && name.bytes().next().is_some_and(first)
         && name.bytes().all(|byte| first(byte) || byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Read;
+
+    fn read(metric: MetricConfig) -> Result<Read<StatsFilter>> {
+        let message = StatsConfig { metrics: vec![metric], ..Default::default() };
+        Context::read(|cx| read_stats(cx, &message))
+    }
+
+    fn labelled(label: &str, value: &str) -> MetricConfig {
+        MetricConfig { dimensions: [(label.to_owned(), value.to_owned())].into(), ..Default::default() }
+    }
+
+    #[test]
+    fn changes_of_one_metric_and_of_all_add_up() {
+        let all = MetricConfig { tags_to_remove: vec!["a".into(), "b".into()], ..labelled("c", "'x'") };
+        let one = MetricConfig { name: "requests_total".into(), drop: true, ..labelled("b", "\"y\"") };
+        let message = StatsConfig { metrics: vec![all, one], ..Default::default() };
+        let filter = Context::read(|cx| read_stats(cx, &message)).unwrap().value;
+        let change = filter.change("istio_requests_total").unwrap();
+        assert!(change.drop && change.tags_to_remove == ["a".into()], "{change:?}");
+        let literal = |text: &str| Dimension::Literal(text.into());
+        assert_eq!(change.dimensions, [("c".into(), literal("x")), ("b".into(), literal("y"))]);
+        assert!(!filter.change("istio_request_bytes").unwrap().drop);
+        assert_eq!(
+            Context::read(|cx| read_stats(cx, &StatsConfig::default())).unwrap().value.change("x"),
+            None
+        );
+    }
+
+    #[test]
+    fn an_expression_that_is_not_evaluated_is_reported_and_a_bad_label_refused() {
+        let read_one = read(labelled("a", "request.path")).unwrap();
+        assert_eq!(read_one.notes[0].path, "metrics[0].dimensions[\"a\"]");
+        assert!(read_one.value.metrics[0].1.dimensions.is_empty());
+        for (label, value) in [("a-b", "'x'"), ("1a", "'x'"), ("", "'x'"), ("a", "")] {
+            assert!(read(labelled(label, value)).is_err(), "{label} {value}");
+        }
+    }
 }

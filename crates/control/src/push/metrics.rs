@@ -11,8 +11,14 @@ use crate::metrics::{Counter, Render, gauge, header, sample};
 /// The short names of types that are counted one by one.
 const TYPES: [&str; 5] = ["cds", "eds", "lds", "rds", "other"];
 
-/// Upper bounds of the buckets of `pilot_proxy_convergence_time`, in milliseconds; Istio's.
-const BUCKETS: [u64; 8] = [100, 500, 1_000, 3_000, 5_000, 10_000, 20_000, 30_000];
+/// Upper bounds of the buckets of `pilot_proxy_convergence_time` and `pilot_proxy_queue_time`, in microseconds; Istio's.
+const CONVERGENCE: &[u64] =
+    &[100_000, 500_000, 1_000_000, 3_000_000, 5_000_000, 10_000_000, 20_000_000, 30_000_000];
+/// Of `pilot_xds_push_time`, in microseconds: Istio's, and two below them.
+const PUSH_TIME: &[u64] =
+    &[1_000, 10_000, 100_000, 1_000_000, 3_000_000, 5_000_000, 10_000_000, 20_000_000, 30_000_000];
+/// Of `pilot_xds_config_size_bytes`; Istio's.
+const SIZES: &[u64] = &[1, 10_000, 1_000_000, 4_000_000, 10_000_000, 40_000_000];
 
 /// What ADS counts.
 #[derive(Debug)]
@@ -23,13 +29,21 @@ pub struct XdsMetrics {
     /// Streams that were not admitted.
     pub refused: Counter,
     convergence: Histogram,
+    queue: Histogram,
+    push_time: [Histogram; TYPES.len()],
+    sizes: [Histogram; TYPES.len()],
+    /// Proxies that connected: each is pushed to at once.
+    pub connected: Counter,
+    /// Changed Worlds that were pushed.
+    pub changes: Counter,
 }
 
 /// Not cumulative; the last bucket has no bound.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Histogram {
-    buckets: [AtomicU64; BUCKETS.len() + 1],
-    micros: AtomicU64,
+    bounds: &'static [u64],
+    buckets: Vec<AtomicU64>,
+    sum: AtomicU64,
 }
 
 impl XdsMetrics {
@@ -40,7 +54,12 @@ impl XdsMetrics {
             pushes: Default::default(),
             rejects: Default::default(),
             refused: Counter::default(),
-            convergence: Histogram::default(),
+            convergence: Histogram::new(CONVERGENCE),
+            queue: Histogram::new(CONVERGENCE),
+            push_time: std::array::from_fn(|_| Histogram::new(PUSH_TIME)),
+            sizes: std::array::from_fn(|_| Histogram::new(SIZES)),
+            connected: Counter::default(),
+            changes: Counter::default(),
         }
     }
 
@@ -49,19 +68,30 @@ impl XdsMetrics {
         self.pushes[index(type_url)].add_one();
     }
 
+    /// The resources of a type were made, in that time and of that size in bytes.
+    pub fn made(&self, type_url: &str, took: Duration, bytes: usize) {
+        self.push_time[index(type_url)].observe(micros(took));
+        self.sizes[index(type_url)].observe(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
     /// A response of a type was refused.
     pub fn rejected(&self, type_url: &str) {
         self.rejects[index(type_url)].add_one();
     }
 
+    /// A proxy's turn came so long after the change.
+    pub fn waited(&self, after: Duration) {
+        self.queue.observe(micros(after));
+    }
+
     /// A proxy had accepted everything so long after the change.
     pub fn converged(&self, after: Duration) {
-        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.iter().position(|bound| millis <= *bound).unwrap_or(BUCKETS.len());
-        self.convergence.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
-        self.convergence.micros.fetch_add(micros, Ordering::Relaxed);
+        self.convergence.observe(micros(after));
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn index(type_url: &str) -> usize {
@@ -85,7 +115,27 @@ impl Render for XdsMetrics {
         }
         let name = "tulle_control_streams_refused_total";
         total(out, name, "ADS streams that were not admitted.", self.refused.get());
-        self.convergence.render(out);
+        header(out, "pilot_push_triggers", "Why proxies were pushed to.", "counter");
+        for (trigger, count) in [("config", &self.changes), ("proxyrequest", &self.connected)] {
+            sample(out, "pilot_push_triggers", &format!("{{type=\"{trigger}\"}}"), count.get());
+        }
+        let seconds = 1e6;
+        let name = "pilot_proxy_convergence_time";
+        header(out, name, "Seconds from a change until a proxy has accepted all of it.", "histogram");
+        self.convergence.render(out, name, "", seconds);
+        let name = "pilot_proxy_queue_time";
+        header(out, name, "Seconds from a change until it is a proxy's turn.", "histogram");
+        self.queue.render(out, name, "", seconds);
+        let name = "pilot_xds_push_time";
+        header(out, name, "Seconds to make the resources of a type for a proxy.", "histogram");
+        for (short, histogram) in TYPES.iter().zip(&self.push_time) {
+            histogram.render(out, name, &format!("type=\"{short}\""), seconds);
+        }
+        let name = "pilot_xds_config_size_bytes";
+        header(out, name, "Bytes of all resources of a type of a proxy.", "histogram");
+        for (short, histogram) in TYPES.iter().zip(&self.sizes) {
+            histogram.render(out, name, &format!("type=\"{short}\""), 1.0);
+        }
     }
 }
 
@@ -95,20 +145,32 @@ fn total(out: &mut String, name: &str, help: &str, value: u64) {
 }
 
 impl Histogram {
-    fn render(&self, out: &mut String) {
-        const NAME: &str = "pilot_proxy_convergence_time";
-        header(out, NAME, "Seconds from a change until a proxy has accepted all of it.", "histogram");
-        let mut count = 0;
-        for (bound, bucket) in BUCKETS.iter().map(Some).chain([None]).zip(&self.buckets) {
-            count += bucket.load(Ordering::Relaxed);
-            let bound = bound.map_or("+Inf".to_owned(), |millis| {
-                format!("{}", Duration::from_millis(*millis).as_secs_f64())
-            });
-            sample(out, "pilot_proxy_convergence_time_bucket", &format!("{{le=\"{bound}\"}}"), count);
+    fn new(bounds: &'static [u64]) -> Self {
+        let buckets = std::iter::repeat_with(AtomicU64::default).take(bounds.len() + 1).collect();
+        Histogram { bounds, buckets, sum: AtomicU64::new(0) }
+    }
+
+    fn observe(&self, value: u64) {
+        let bucket = self.bounds.partition_point(|bound| value > *bound);
+        if let Some(count) = self.buckets.get(bucket) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
-        let seconds = Duration::from_micros(self.micros.load(Ordering::Relaxed)).as_secs_f64();
+        self.sum.fetch_add(value, Ordering::Relaxed);
+    }
+
+    /// Its samples; `labels` without braces, `unit` of what is observed in one of what is shown.
+    fn render(&self, out: &mut String, name: &str, labels: &str, unit: f64) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut count = 0;
+        for (bound, bucket) in self.bounds.iter().map(Some).chain([None]).zip(&self.buckets) {
+            count += bucket.load(Ordering::Relaxed);
+            let bound = bound.map_or("+Inf".to_owned(), |bound| format!("{}", *bound as f64 / unit));
+            sample(out, &format!("{name}_bucket"), &format!("{{{labels}{comma}le=\"{bound}\"}}"), count);
+        }
+        let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        let sum = self.sum.load(Ordering::Relaxed) as f64 / unit;
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{NAME}_sum {seconds}\n{NAME}_count {count}");
+        let _ = writeln!(out, "{name}_sum{braces} {sum}\n{name}_count{braces} {count}");
     }
 }
 
@@ -126,6 +188,8 @@ mod tests {
         metrics.rejected(ROUTE);
         metrics.converged(Duration::from_millis(250));
         metrics.converged(Duration::from_secs(60));
+        metrics.made(CLUSTER, Duration::from_millis(2), 20_000);
+        metrics.connected.add_one();
         let mut out = String::new();
         metrics.render(&mut out);
         for line in [
@@ -139,6 +203,11 @@ mod tests {
             "pilot_proxy_convergence_time_bucket{le=\"0.5\"} 1\n",
             "pilot_proxy_convergence_time_bucket{le=\"30\"} 1\n",
             "pilot_proxy_convergence_time_bucket{le=\"+Inf\"} 2\n",
+            "pilot_push_triggers{type=\"proxyrequest\"} 1\n",
+            "pilot_xds_push_time_bucket{type=\"cds\",le=\"0.001\"} 0\n",
+            "pilot_xds_push_time_bucket{type=\"cds\",le=\"0.01\"} 1\n",
+            "pilot_xds_push_time_sum{type=\"cds\"} 0.002\npilot_xds_push_time_count{type=\"cds\"} 1\n",
+            "pilot_xds_config_size_bytes_bucket{type=\"cds\",le=\"1000000\"} 1\n",
             "pilot_proxy_convergence_time_sum 60.25\npilot_proxy_convergence_time_count 2\n",
         ] {
             assert!(out.contains(line), "{line} is not in\n{out}");

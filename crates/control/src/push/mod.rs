@@ -81,6 +81,7 @@ pub struct Pusher {
     snapshot: ArcSwapOption<Snapshot>,
     revision: watch::Sender<u64>,
     published: AtomicU64,
+    metrics: std::sync::OnceLock<Arc<XdsMetrics>>,
 }
 
 impl Pusher {
@@ -91,6 +92,7 @@ impl Pusher {
             snapshot: ArcSwapOption::empty(),
             revision: watch::Sender::new(0),
             published: AtomicU64::new(0),
+            metrics: std::sync::OnceLock::new(),
         }
     }
 
@@ -146,6 +148,15 @@ impl Pusher {
         let revision = self.published.fetch_add(1, Ordering::Relaxed) + 1;
         self.snapshot.store(Some(Arc::new(Snapshot { world, revision, changed })));
         self.revision.send_replace(revision);
+        if let Some(metrics) = self.metrics.get() {
+            metrics.changes.add_one();
+        }
+    }
+
+    /// Counts what is pushed there from now on.
+    pub fn count_in(&self, metrics: Arc<XdsMetrics>) {
+        // Asked once, before anything is pushed.
+        let _ = self.metrics.set(metrics);
     }
 }
 

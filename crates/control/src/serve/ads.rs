@@ -70,7 +70,10 @@ impl Source for AdsSource {
         let admitted = self.admit(node, caller);
         let address = caller.extensions.get::<PeerIdentity>().map(|peer| peer.address.to_string());
         match &admitted {
-            Ok(proxy) => tracing::info!(node = %proxy.node.id, address, "a proxy connected"),
+            Ok(proxy) => {
+                self.metrics.connected.add_one();
+                tracing::info!(node = %proxy.node.id, address, "a proxy connected");
+            }
             Err(status) => {
                 self.metrics.refused.add_one();
                 let reason = one_line(status.message());
@@ -162,8 +165,12 @@ pub struct AdsProxy {
 
 impl Proxy for AdsProxy {
     fn refresh(&mut self) {
+        let was = self.snapshot.take();
         self.snapshot = self.pusher.snapshot();
         self.pushed = false;
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| was.is_some()) {
+            self.metrics.waited(Instant::now().saturating_duration_since(snapshot.changed));
+        }
         let revision = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.revision);
         self.registration.update(|report| {
             report.revision = revision;
@@ -180,7 +187,10 @@ impl Proxy for AdsProxy {
             Wanted::All => translate::Wanted::All,
             Wanted::Names(names) => translate::Wanted::Names(names),
         };
+        let begun = Instant::now();
         let translated = translate::translate(&snapshot.world, &self.node, type_url, &wanted);
+        let bytes = translated.resources.iter().map(|it| it.any.value.len()).sum();
+        self.metrics.made(type_url, begun.elapsed(), bytes);
         if !translated.notes.is_empty() {
             let notes = translated.notes.iter().map(ToString::to_string);
             self.registration.update(|report| {

@@ -1,6 +1,7 @@
 //! The ports of `tulled`: 15012 (TLS), 15010 (plaintext, loopback only, when asked for) and 15014 (monitoring).
 
 pub mod ads;
+pub mod debug;
 pub mod grpc;
 pub mod listener;
 pub mod live;

@@ -20,7 +20,9 @@ use runtime::Tasks;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use translate::summary;
 
+use super::debug;
 use super::live::{self, Body};
 use super::observe::{Observers, Selection, Who};
 use super::query::Query;
@@ -111,11 +113,19 @@ impl Monitoring {
             "/debug/top" => self.live(&Query::parse(request.uri().query()), true),
             "/debug/renewal" => json(&self.renewal().await),
             "/debug/proxy" => self.proxy(&Query::parse(request.uri().query())).await,
+            "/debug/syncz" => json(&debug::syncz(&self.connections, VERSION)),
+            "/debug/registryz" => json(&debug::registryz(&self.store.world())),
+            "/debug/endpointz" => json(&debug::endpointz(&self.store.world())),
+            "/debug/configz" => json(&debug::configz(&self.store.world())),
             "/debug" | "/debug/" => json(&json!([
                 "/debug/config",
                 "/debug/connections",
                 "/debug/world",
                 "/debug/status",
+                "/debug/syncz",
+                "/debug/registryz",
+                "/debug/endpointz",
+                "/debug/configz",
                 "/debug/why?request_id=",
                 "/debug/tap?workload=&path=&status=",
                 "/debug/top?workload=",
@@ -187,16 +197,46 @@ impl Monitoring {
         let mut out = String::new();
         metrics::header(&mut out, "pilot_info", "Version of the control plane.", "gauge");
         metrics::sample(&mut out, "pilot_info", &format!("{{version=\"{}\"}}", metrics::escaped(VERSION)), 1);
+        let build = format!("{{component=\"pilot\",tag=\"{}\"}}", metrics::escaped(VERSION));
+        metrics::header(&mut out, "istio_build", "Version of this component.", "gauge");
+        metrics::sample(&mut out, "istio_build", &build, 1);
+        metrics::process(&mut out);
         let world = self.store.world();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         metrics::gauge(&mut out, "pilot_services", "Services known.", count(world.services().count()));
         let routes: usize = world.namespaces().map(|(_, objects)| objects.virtual_services.len()).sum();
         metrics::gauge(&mut out, "pilot_virt_services", "VirtualServices known.", count(routes));
+        let configuration = summary::counts(&world);
+        for (name, help, number) in [
+            (
+                "pilot_vservice_dup_domain",
+                "Hosts that several VirtualServices claim.",
+                configuration.duplicate_hosts,
+            ),
+            (
+                "pilot_eds_no_instances",
+                "Service ports without a workload.",
+                configuration.ports_without_workloads,
+            ),
+            (
+                "pilot_destrule_subsets",
+                "Subsets that several DestinationRules of a host name.",
+                configuration.duplicate_subsets,
+            ),
+        ] {
+            metrics::gauge(&mut out, name, help, count(number));
+        }
+        let name = "citadel_server_root_cert_expiry_seconds";
+        let left = self.root_ends.saturating_sub(unix_now());
+        metrics::gauge(&mut out, name, "Seconds until the root certificate ends.", left);
         let name = "citadel_server_root_cert_expiry_timestamp";
         metrics::gauge(&mut out, name, "Unix time at which the root certificate ends.", self.root_ends);
-        let (name, help) = ("tulle_config_resources", "Resources by the verdict on them.");
-        metrics::header(&mut out, name, help, "gauge");
+        let name = "tulle_config_resources";
         let all = self.store.verdicts();
+        let refused = all.resources.iter().filter(|one| one.verdict == verdicts::Verdict::Refused).count();
+        let help = "Resources that are refused as they are written now.";
+        metrics::gauge(&mut out, "pilot_total_rejected_configs", help, count(refused));
+        metrics::header(&mut out, name, "Resources by the verdict on them.", "gauge");
         for verdict in
             [verdicts::Verdict::Accepted, verdicts::Verdict::AcceptedWithNotes, verdicts::Verdict::Refused]
         {
@@ -222,6 +262,7 @@ impl Monitoring {
                     "destinationRules": objects.destination_rules.len(),
                     "peerAuthentications": objects.peer_authentications.len(),
                     "authorizationPolicies": objects.authorization_policies.len(),
+                    "telemetries": objects.telemetries.len(),
                 });
                 (name.to_owned(), counts)
             })
@@ -235,6 +276,11 @@ impl Monitoring {
             "namespaces": namespaces,
         })
     }
+}
+
+fn unix_now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
 }
 
 /// Whether the request's Host is `localhost` or an IP address, as a person or a tool would write it.
@@ -321,6 +367,10 @@ mod tests {
             "citadel_server_csr_count 0",
             "citadel_server_root_cert_expiry_timestamp 7",
             "tulle_config_resources{verdict=\"accepted\"} 1",
+            "pilot_total_rejected_configs 0",
+            "pilot_eds_no_instances 1",
+            "pilot_vservice_dup_domain 0",
+            "citadel_server_root_cert_expiry_seconds 0",
         ] {
             assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
         }
@@ -330,6 +380,14 @@ mod tests {
         assert!(world.contains("\"services\": 1"), "{world}");
         let (_, status) = get(&monitoring, "/debug/status", "localhost:15014", LOCAL).await;
         assert!(status.contains("\"accepted\": 1") && status.contains("\"limits\": []"), "{status}");
+        let (_, registry) = get(&monitoring, "/debug/registryz", "localhost:15014", LOCAL).await;
+        assert!(registry.contains("\"hostname\": \"a.production.svc.cluster.local\""), "{registry}");
+        let (_, endpoints) = get(&monitoring, "/debug/endpointz", "localhost:15014", LOCAL).await;
+        assert!(endpoints.contains("\"endpoints\": []"), "{endpoints}");
+        let (_, config) = get(&monitoring, "/debug/configz", "localhost:15014", LOCAL).await;
+        assert!(config.contains("\"kind\": \"Service\"") && config.contains("a.yaml:4"), "{config}");
+        assert_eq!(get(&monitoring, "/debug/syncz", "localhost:15014", LOCAL).await.1, "[]\n");
+        assert!(metrics.contains("\nprocess_resident_memory_bytes "), "{metrics}");
         let (_, connections) = get(&monitoring, "/debug/connections", "[::1]:15014", LOCAL).await;
         assert_eq!(connections, "[]\n");
         assert_eq!(get(&monitoring, "/nothing", "localhost", LOCAL).await.0, 404);

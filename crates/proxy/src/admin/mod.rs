@@ -4,19 +4,24 @@
 //! changes something takes POST only.
 
 mod actions;
+mod app_metrics;
 mod certs;
 mod clusters;
 mod config_dump;
 mod json;
 mod listeners;
+mod membership;
 mod page;
 mod readiness;
 mod server;
 mod server_info;
 mod stat_names;
 mod stats;
+mod status_port;
 
+pub use membership::Membership;
 pub use page::{Context, render};
 pub use readiness::{Readiness, State};
-pub use server::{bind, serve};
+pub use server::{AdminPages, bind, serve};
 pub use server_info::CommandLine;
+pub use status_port::{StatusPages, StatusPort};

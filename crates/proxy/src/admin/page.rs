@@ -10,6 +10,7 @@ use protos::envoy::envoy::config::bootstrap::v3::Bootstrap;
 use protos::envoy::envoy::config::core::v3::Node;
 use runtime::{Drain, Tasks};
 
+use super::membership::Membership;
 use super::readiness::{Readiness, State};
 use super::server_info::CommandLine;
 use super::{actions, certs, clusters, config_dump, listeners, server_info, stats};
@@ -34,6 +35,8 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// Clusters in use.
     pub routing: Arc<LiveRouting>,
+    /// Hosts of the clusters, for the metrics.
+    pub membership: Arc<Membership>,
     /// Raw resources.
     pub kept: Kept,
     /// Fields that do nothing.

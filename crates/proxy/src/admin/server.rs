@@ -52,11 +52,26 @@ pub fn bind(address: &Address) -> Result<Socket, TaskError> {
     }
 }
 
-/// Serves the admin pages for ever.
+/// What a server says.
+pub trait Answer {
+    /// The page that a request asks for.
+    fn answer(&self, request: &Request<Incoming>) -> impl Future<Output = Page>;
+}
+
+/// The admin pages.
+pub struct AdminPages(pub Rc<Context>);
+
+impl Answer for AdminPages {
+    async fn answer(&self, request: &Request<Incoming>) -> Page {
+        answer(&self.0, request.method(), request.uri(), request.headers())
+    }
+}
+
+/// Serves pages for ever.
 ///
 /// # Errors
 /// The socket broke.
-pub async fn serve(socket: Socket, context: Rc<Context>, tasks: Tasks) -> Result<(), TaskError> {
+pub async fn serve<A: Answer + 'static>(socket: Socket, pages: Rc<A>, tasks: Tasks) -> Result<(), TaskError> {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let place = places.clone().acquire_owned().await?;
@@ -66,13 +81,13 @@ pub async fn serve(socket: Socket, context: Rc<Context>, tasks: Tasks) -> Result
         };
         match accepted {
             Ok(stream) => {
-                let context = context.clone();
+                let pages = pages.clone();
                 let drain = tasks.drain();
                 tasks.job_local("admin connection", async move {
                     let served = async {
                         match stream {
-                            Stream::Tcp(stream) => connection(stream, &context).await,
-                            Stream::Unix(stream) => connection(stream, &context).await,
+                            Stream::Tcp(stream) => connection(stream, &*pages).await,
+                            Stream::Unix(stream) => connection(stream, &*pages).await,
                         }
                     };
                     // A client that keeps its connection open must not hold up the end of the process.
@@ -100,10 +115,9 @@ enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, context: &Context) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let page = answer(context, request.method(), request.uri(), request.headers());
-        async move { Ok::<Page, Infallible>(page) }
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, pages: &impl Answer) {
+    let service = service_fn(|request: Request<Incoming>| async move {
+        Ok::<Page, Infallible>(pages.answer(&request).await)
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

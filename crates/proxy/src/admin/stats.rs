@@ -95,10 +95,24 @@ pub fn prometheus_text(context: &Context, format: Format) -> String {
         let name = format!("envoy_{}", name.replace('.', "_"));
         body.push_str(&format!("# TYPE {name} gauge\n{name} {value}\n"));
     }
+    let version = env!("CARGO_PKG_VERSION");
+    body.push_str("# TYPE istio_build gauge\n");
+    body.push_str(&format!("istio_build{{component=\"proxy\",tag=\"{version}\"}} 1\n"));
+    // The program beside the proxy has `process_…` of its own, and one page may show both.
+    for (name, _, kind, value) in runtime::process::usage().iter().flat_map(|usage| usage.metrics()) {
+        body.push_str(&typed_sample(format, &format!("istio_agent_{name}"), kind, value));
+    }
     for (name, kind, value) in own_stats(context) {
-        body.push_str(&format!("# TYPE {name} {kind}\n{name} {value}\n"));
+        body.push_str(&typed_sample(format, name, kind, value));
     }
     body
+}
+
+/// One sample with its type; OpenMetrics names a counter's family without `_total`.
+fn typed_sample(format: Format, name: &str, kind: &str, value: impl std::fmt::Display) -> String {
+    let open = format == Format::OpenMetrics;
+    let family = if open { name.strip_suffix("_total").unwrap_or(name) } else { name };
+    format!("# TYPE {family} {kind}\n{name} {value}\n")
 }
 
 /// Numbers of the process that Envoy does not have: certificate, renewal, sealed snapshot. Name, kind, value.
@@ -137,9 +151,17 @@ fn own_stats(context: &Context) -> Vec<(&'static str, &'static str, i128)> {
 fn server_stats(context: &Context) -> BTreeMap<String, i128> {
     let readiness = &context.readiness;
     let stream = readiness.stream.borrow();
-    let live = i128::from(readiness.state() == State::Live);
+    let state = readiness.state();
+    let live = i128::from(state == State::Live);
+    // Envoy's numbers of `ServerInfo.State`.
+    let state = match state {
+        State::Live => 0,
+        State::Draining => 1,
+        State::Initializing(_) => 3,
+    };
     let mut stats = BTreeMap::from([
         ("server.live".to_owned(), live),
+        ("server.state".to_owned(), state),
         ("server.uptime".to_owned(), i128::from(context.started.elapsed().as_secs())),
         ("server.concurrency".to_owned(), i128::from(context.command_line.concurrency.unwrap_or(1))),
         ("control_plane.connected_state".to_owned(), i128::from(stream.up)),
@@ -149,6 +171,10 @@ fn server_stats(context: &Context) -> BTreeMap<String, i128> {
     if let Some(own) = readiness.secrets.current() {
         let left = own.own.not_after.duration_since(std::time::SystemTime::now()).unwrap_or_default();
         stats.insert("server.seconds_until_first_cert_expiring".to_owned(), i128::from(left.as_secs()));
+        stats.insert("server.days_until_first_cert_expiring".to_owned(), i128::from(left.as_secs() / 86_400));
+    }
+    if let Some(usage) = runtime::process::usage() {
+        stats.insert("server.memory_physical_size".to_owned(), i128::from(usage.resident_bytes));
     }
     stats
 }

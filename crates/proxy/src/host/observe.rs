@@ -167,7 +167,7 @@ impl Talk<'_> {
             let refusal = "there is no such page".to_owned();
             return self.send(Answer { id, refusal, ..Answer::default() }).await;
         };
-        let page = crate::admin::render(&self.sources.pages, &http::Method::GET, path, query);
+        let page = crate::admin::render(&self.sources.pages, &http::Method::GET, path, query, "");
         let good = page.status().is_success();
         let Ok(whole) = page.into_body().collect().await.map(|it| it.to_bytes());
         if !good {

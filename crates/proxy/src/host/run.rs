@@ -26,7 +26,7 @@ use crate::route::LiveRouting;
 use crate::state::{Builder, Checks, Live, Notes, SealedStatus};
 use crate::tcp::Forwarder;
 use crate::telemetry::Registry;
-use crate::telemetry::registry::SERIES_IDLE;
+use crate::telemetry::registry::{Computed, SERIES_IDLE};
 use crate::tls::Secrets;
 use crate::upstream::transport::Transport;
 use crate::upstream::{Environment, outlier_sweep, resolve};
@@ -360,6 +360,9 @@ impl Host {
             drain: tasks.drain(),
             was_ready: Cell::new(false),
         };
+        let membership = Arc::new(admin::Membership(self.shared.routing.clone()));
+        let computed: Arc<dyn Computed> = membership.clone();
+        self.shared.registry.compute(Arc::downgrade(&computed));
         admin::Context {
             command_line: admin::CommandLine {
                 config_path: self.options.config.display().to_string(),
@@ -372,6 +375,7 @@ impl Host {
             readiness,
             registry: self.shared.registry.clone(),
             routing: self.shared.routing.clone(),
+            membership,
             kept,
             notes: self.notes.clone(),
             drain: self.drain.clone(),
@@ -383,6 +387,8 @@ impl Host {
     fn start_admin(&self, tasks: &Tasks, pages: Rc<admin::Context>) -> Result<(), String> {
         let Some(wanted) = &self.loaded.model.admin else { return Ok(()) };
         let socket = admin::bind(&wanted.address).map_err(|error| format!("admin: {error}"))?;
+        start_status(&self.loaded.model.node, tasks, &pages)?;
+        let pages = Rc::new(admin::AdminPages(pages));
         let (serving, own) = (admin::serve(socket, pages, tasks.clone()), tasks.clone());
         tasks.spawn_local("admin", async move {
             tokio::select! {
@@ -392,6 +398,22 @@ impl Host {
         });
         Ok(())
     }
+}
+
+/// Istio's status port, where the node asks for it.
+fn start_status(node: &model::Node, tasks: &Tasks, context: &Rc<admin::Context>) -> Result<(), String> {
+    let Some(admin::StatusPort { address, app }) = admin::StatusPort::of(node)? else { return Ok(()) };
+    let socket =
+        admin::bind(&model::Address::Socket(address)).map_err(|error| format!("status port: {error}"))?;
+    let pages = Rc::new(admin::StatusPages { context: context.clone(), app });
+    let (serving, drain) = (admin::serve(socket, pages, tasks.clone()), tasks.drain());
+    tasks.spawn_local("status port", async move {
+        tokio::select! {
+            result = serving => result,
+            () = drain.started() => Ok(()),
+        }
+    });
+    Ok(())
 }
 
 /// Waits until the drain has left no task but the caller: whoever watches a drain can see it to its end.

@@ -87,6 +87,14 @@ families! {
     CLUSTER_MAX_DURATION: "counter" "envoy_cluster_upstream_cx_max_duration_reached", "Connections closed at max_connection_duration.";
     /// Connections closed after their last request. Label `envoy_cluster_name`.
     CLUSTER_MAX_REQUESTS: "counter" "envoy_cluster_upstream_cx_max_requests", "Connections closed at max_requests_per_connection.";
+    /// Hosts of a cluster. Label `envoy_cluster_name`.
+    CLUSTER_MEMBERSHIP_TOTAL: "gauge" "envoy_cluster_membership_total", "Hosts of the cluster.";
+    /// Hosts of a cluster that are healthy. Label `envoy_cluster_name`.
+    CLUSTER_MEMBERSHIP_HEALTHY: "gauge" "envoy_cluster_membership_healthy", "Hosts of the cluster that are healthy.";
+    /// Hosts of a cluster that are degraded. Label `envoy_cluster_name`.
+    CLUSTER_MEMBERSHIP_DEGRADED: "gauge" "envoy_cluster_membership_degraded", "Hosts of the cluster that are degraded.";
+    /// Clusters in use.
+    CLUSTERS_ACTIVE: "gauge" "envoy_cluster_manager_active_clusters", "Clusters in use.";
     /// Connections accepted by a listener. Label `envoy_listener_address`.
     LISTENER_CONNECTIONS: "counter" "envoy_listener_downstream_cx_total", "Connections accepted.";
     /// Connections open on a listener. Label `envoy_listener_address`.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::Resource;
-use api::kinds::mesh_config::MeshConfig;
+use api::kinds::mesh_config::{MeshConfig, Provider};
 use api::kinds::telemetry::{
     AccessLoggingFilter, IstioMetric, MetricSelector, Metrics, ProviderRef, TagOverride, Telemetry,
     WorkloadMode,
@@ -147,6 +147,15 @@ fn selected(selector: Option<&MetricSelector>) -> Vec<String> {
     let wanted = selector.and_then(|it| it.metric).unwrap_or_default();
     let all = METRICS.iter().filter(|(metric, _)| wanted == IstioMetric::AllMetrics || wanted == *metric);
     all.map(|(_, name)| (*name).to_owned()).collect()
+}
+
+/// Whether a provider is Prometheus.
+pub fn is_prometheus(mesh: &MeshConfig, name: &str) -> bool {
+    match mesh.provider(name) {
+        Some(Provider::Prometheus) => true,
+        Some(Provider::Defined(provider)) => provider.prometheus.is_some(),
+        Some(Provider::StandardOutput) | None => false,
+    }
 }
 
 /// What is logged by one provider.

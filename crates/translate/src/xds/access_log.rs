@@ -1,15 +1,34 @@
-//! The access log that MeshConfig asks for.
+//! The access logs that Telemetry and MeshConfig ask for.
 
 use api::MeshConfig;
-use protos::envoy::envoy::config::accesslog::v3::{AccessLog, access_log::ConfigType};
+use api::kinds::extension_provider::{EnvoyOpenTelemetryLog, ExtensionProvider, LogFormat};
+use api::kinds::mesh_config::Provider;
+use api::kinds::structure::AnyValue;
+use api::kinds::telemetry::{AccessLoggingFilter, WorkloadMode};
+use protos::envoy::envoy::config::accesslog::v3::{
+    AccessLog, AccessLogFilter, ExtensionFilter, access_log::ConfigType, access_log_filter::FilterSpecifier,
+    extension_filter,
+};
 use protos::envoy::envoy::config::core::v3::{
-    DataSource, SubstitutionFormatString, data_source::Specifier, substitution_format_string::Format,
+    DataSource, GrpcService, SubstitutionFormatString,
+    data_source::Specifier,
+    grpc_service::{EnvoyGrpc, TargetSpecifier},
+    substitution_format_string::Format,
 };
 use protos::envoy::envoy::extensions::access_loggers::file::v3::{
     FileAccessLog, file_access_log::AccessLogFormat,
 };
+use protos::envoy::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
+use protos::envoy::envoy::extensions::access_loggers::open_telemetry::v3::OpenTelemetryAccessLogConfig;
+use protos::envoy::google::protobuf::Struct;
+use protos::envoy::opentelemetry::proto::common::v1::{
+    AnyValue as OtelValue, KeyValue, KeyValueList, any_value,
+};
 
 use crate::kinds::sendable;
+use crate::merge::telemetry;
+use crate::scope::Scope;
+use crate::{names, values};
 
 /// Istio's default line.
 const DEFAULT_FORMAT: &str = concat!(
@@ -22,30 +41,162 @@ const DEFAULT_FORMAT: &str = concat!(
     "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n",
 );
 
-/// The loggers of a listener; none without `accessLogFile`.
-pub fn access_logs(mesh: &MeshConfig) -> Vec<AccessLog> {
-    if mesh.access_log_file.is_empty() {
-        return Vec::new();
+/// The JSON object that Istio writes where nothing else is asked for.
+const DEFAULT_LABELS: [(&str, &str); 24] = [
+    ("start_time", "%START_TIME%"),
+    ("route_name", "%ROUTE_NAME%"),
+    ("method", "%REQ(:METHOD)%"),
+    ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
+    ("protocol", "%PROTOCOL%"),
+    ("response_code", "%RESPONSE_CODE%"),
+    ("response_flags", "%RESPONSE_FLAGS%"),
+    ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
+    ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
+    ("bytes_received", "%BYTES_RECEIVED%"),
+    ("bytes_sent", "%BYTES_SENT%"),
+    ("duration", "%DURATION%"),
+    ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
+    ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
+    ("user_agent", "%REQ(USER-AGENT)%"),
+    ("request_id", "%REQ(X-REQUEST-ID)%"),
+    ("authority", "%REQ(:AUTHORITY)%"),
+    ("upstream_host", "%UPSTREAM_HOST%"),
+    ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
+    ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
+    ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
+    ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
+    ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
+    ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+];
+
+/// The loggers of one side of calls: what Telemetry asks for, else `accessLogFile` of the mesh.
+pub fn access_logs(scope: &Scope<'_>, side: WorkloadMode) -> Vec<AccessLog> {
+    let mesh = scope.world.mesh();
+    let in_force = telemetry::telemetries(scope.world, scope.namespace(), &scope.labels);
+    let Some(merged) = telemetry::access_logging(mesh, &in_force, side) else {
+        return of_mesh(mesh).into_iter().collect();
+    };
+    let logging = merged.into_iter().filter(|(_, logging)| !logging.disabled);
+    logging
+        .filter_map(|(name, logging)| {
+            let log = match mesh.provider(name)? {
+                Provider::StandardOutput => file("/dev/stdout", Some(text_format(DEFAULT_FORMAT)), false),
+                Provider::Defined(provider) => of_provider(provider, scope)?,
+                Provider::Prometheus => return None,
+            };
+            Some(AccessLog { filter: logging.filter.map(filter), ..log })
+        })
+        .collect()
+}
+
+/// The logger of `accessLogFile`; none without.
+fn of_mesh(mesh: &MeshConfig) -> Option<AccessLog> {
+    let path = mesh.access_log_file()?;
+    let written = mesh.access_log_format().filter(|text| sendable::format_defect(text).is_none());
+    Some(file(path, Some(text_format(written.unwrap_or(DEFAULT_FORMAT))), false))
+}
+
+/// Requests and connections for which an expression holds.
+fn filter(written: &AccessLoggingFilter) -> AccessLogFilter {
+    let expression = ExpressionFilter { expression: written.expression.clone(), cel_config: None };
+    let extension = ExtensionFilter {
+        name: "envoy.access_loggers.extension_filters.cel".to_owned(),
+        config_type: Some(extension_filter::ConfigType::TypedConfig(protos::any::pack(&expression))),
+    };
+    AccessLogFilter { filter_specifier: Some(FilterSpecifier::ExtensionFilter(extension)) }
+}
+
+/// The logger of a provider; `None` for one that is told about in the MeshConfig's notes.
+fn of_provider(provider: &ExtensionProvider, scope: &Scope<'_>) -> Option<AccessLog> {
+    if let Some(log) = &provider.envoy_file_access_log {
+        let path = if log.path.is_empty() { "/dev/stdout" } else { &log.path };
+        return Some(file(path, Some(file_format(log.log_format.as_ref())), log.omit_empty_values));
     }
-    let mut format = DEFAULT_FORMAT.to_owned();
-    if !mesh.access_log_format.is_empty() && sendable::format_defect(&mesh.access_log_format).is_none() {
-        format.clone_from(&mesh.access_log_format);
-        if !format.ends_with('\n') {
-            format.push('\n');
+    let otel = provider.envoy_otel_als.as_ref()?;
+    // `tulle-proxy` has no such logger and would refuse the listener.
+    (!scope.is_tulle()).then(|| open_telemetry(otel, scope))?
+}
+
+fn file_format(format: Option<&LogFormat>) -> Format {
+    match format {
+        Some(LogFormat { labels: Some(labels), .. }) => {
+            let text = |(key, value): (&String, &AnyValue)| match value {
+                AnyValue::Text(text) if sendable::format_defect(text).is_none() => {
+                    Some((key.clone(), values::text(text)))
+                }
+                _ => None,
+            };
+            let mut fields: Struct = Struct { fields: labels.iter().filter_map(text).collect() };
+            if fields.fields.is_empty() {
+                fields = values::struct_of(DEFAULT_LABELS.map(|(key, value)| (key, values::text(value))));
+            }
+            Format::JsonFormat(fields)
         }
+        Some(LogFormat { text: Some(text), .. }) if sendable::format_defect(text).is_none() => {
+            text_format(text)
+        }
+        _ => text_format(DEFAULT_FORMAT),
     }
-    let source = DataSource { specifier: Some(Specifier::InlineString(format)), ..Default::default() };
-    let log_format =
-        SubstitutionFormatString { format: Some(Format::TextFormatSource(source)), ..Default::default() };
+}
+
+/// A line, with its end.
+fn text_format(text: &str) -> Format {
+    let mut text = text.to_owned();
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Format::TextFormatSource(DataSource {
+        specifier: Some(Specifier::InlineString(text)),
+        ..Default::default()
+    })
+}
+
+fn file(path: &str, format: Option<Format>, omit_empty_values: bool) -> AccessLog {
+    let log_format = SubstitutionFormatString { format, omit_empty_values, ..Default::default() };
     let file = FileAccessLog {
-        path: mesh.access_log_file.clone(),
+        path: path.to_owned(),
         access_log_format: Some(AccessLogFormat::LogFormat(log_format)),
     };
-    vec![AccessLog {
+    AccessLog {
         name: "envoy.access_loggers.file".to_owned(),
         config_type: Some(ConfigType::TypedConfig(protos::any::pack(&file))),
         ..Default::default()
-    }]
+    }
+}
+
+/// Over OpenTelemetry's protocol, to a Service of the mesh.
+fn open_telemetry(log: &EnvoyOpenTelemetryLog, scope: &Scope<'_>) -> Option<AccessLog> {
+    // `[namespace/]host`: the host alone names the Service.
+    let host = log.service.rsplit_once('/').map_or(log.service.as_str(), |(_, host)| host);
+    scope.service(host)?;
+    let cluster = names::outbound_cluster(log.port, "", host);
+    let grpc = EnvoyGrpc { cluster_name: cluster, authority: host.to_owned(), ..Default::default() };
+    let log_name = if log.log_name.is_empty() { "otel_envoy_accesslog" } else { &log.log_name };
+    let grpc_service =
+        GrpcService { target_specifier: Some(TargetSpecifier::EnvoyGrpc(grpc)), ..Default::default() };
+    let format = log.log_format.as_ref();
+    let text =
+        format.and_then(|it| it.text.as_deref()).filter(|text| sendable::format_defect(text).is_none());
+    let string = |text: &str| OtelValue { value: Some(any_value::Value::StringValue(text.to_owned())) };
+    let labels = format.and_then(|it| it.labels.as_ref()).into_iter().flatten();
+    let attributes = labels.filter_map(|(key, value)| match value {
+        AnyValue::Text(text) => {
+            Some(KeyValue { key: key.clone(), value: Some(string(text)), ..Default::default() })
+        }
+        _ => None,
+    });
+    let config = OpenTelemetryAccessLogConfig {
+        grpc_service: Some(grpc_service),
+        log_name: log_name.to_owned(),
+        body: Some(string(text.unwrap_or(DEFAULT_FORMAT.trim_end()))),
+        attributes: Some(KeyValueList { values: attributes.collect() }),
+        ..Default::default()
+    };
+    Some(AccessLog {
+        name: "envoy.access_loggers.open_telemetry".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(protos::any::pack(&config))),
+        ..Default::default()
+    })
 }
 
 #[cfg(test)]
@@ -53,7 +204,7 @@ mod tests {
     use super::*;
 
     fn line(mesh: &MeshConfig) -> String {
-        let Some(ConfigType::TypedConfig(any)) = access_logs(mesh).remove(0).config_type else { panic!() };
+        let Some(ConfigType::TypedConfig(any)) = of_mesh(mesh).unwrap().config_type else { panic!() };
         let file: FileAccessLog = protos::any::open(&any).unwrap();
         let Some(AccessLogFormat::LogFormat(format)) = file.access_log_format else { panic!() };
         let Some(Format::TextFormatSource(source)) = format.format else { panic!() };
@@ -63,7 +214,7 @@ mod tests {
 
     #[test]
     fn nothing_is_logged_unless_asked() {
-        assert!(access_logs(&MeshConfig::default()).is_empty());
+        assert!(of_mesh(&MeshConfig::default()).is_none());
     }
 
     #[test]

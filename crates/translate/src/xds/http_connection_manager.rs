@@ -1,6 +1,7 @@
 //! The HTTP connection manager of inbound and outbound listeners, with its filters.
 
 use api::kinds::mesh_config::NormalizationType;
+use api::kinds::telemetry::WorkloadMode;
 use protos::Any;
 use protos::envoy::envoy::config::rbac::v3::Rbac as Rules;
 use protos::envoy::envoy::config::route::v3::RouteConfiguration;
@@ -10,14 +11,14 @@ use protos::envoy::envoy::extensions::filters::network::http_connection_manager:
     HttpConnectionManager, HttpFilter, Rds, http_connection_manager as hcm, http_filter,
 };
 use protos::envoy::google::protobuf::Duration;
-use protos::istio::{DiscoveryMethod, IstioHeaders, PeerMetadataConfig, PropagationMethod, StatsConfig};
+use protos::istio::{DiscoveryMethod, IstioHeaders, PeerMetadataConfig, PropagationMethod};
 
 use crate::canonical;
 use crate::kinds::authorization_policy;
 use crate::scope::Scope;
 use crate::values;
-use crate::xds::access_log;
 use crate::xds::header_limits::{self, HeaderLimits};
+use crate::xds::{access_log, stats};
 
 /// Name of the network filter.
 pub const NAME: &str = "envoy.filters.network.http_connection_manager";
@@ -41,7 +42,7 @@ pub fn inbound(scope: &Scope<'_>, routes: RouteConfiguration, rules: &authorizat
     }
     filters.extend(rules.deny.as_ref().map(rbac));
     filters.extend(rules.allow.as_ref().map(rbac));
-    filters.extend(last_filters(scope));
+    filters.extend(last_filters(scope, WorkloadMode::Server));
     let stat_prefix =
         format!("inbound_{}", scope.instances.first().map(|it| it.address.to_string()).unwrap_or_default());
     canonical::pack(&HttpConnectionManager {
@@ -51,7 +52,7 @@ pub fn inbound(scope: &Scope<'_>, routes: RouteConfiguration, rules: &authorizat
         forward_client_cert_details: hcm::ForwardClientCertDetails::AppendForward as i32,
         set_current_client_cert_details: Some(details),
         route_specifier: Some(hcm::RouteSpecifier::RouteConfig(routes)),
-        ..common(scope, header_limits::FROM_PEERS)
+        ..common(scope, WorkloadMode::Server, header_limits::FROM_PEERS)
     })
 }
 
@@ -67,18 +68,18 @@ pub fn outbound(scope: &Scope<'_>, stat_prefix: String, route_name: &str) -> Any
         };
         filters.push(filter("istio.metadata_exchange", protos::any::pack(&config)));
     }
-    filters.extend(last_filters(scope));
+    filters.extend(last_filters(scope, WorkloadMode::Client));
     let rds =
         Rds { config_source: Some(values::ads(scope.is_tulle())), route_config_name: route_name.to_owned() };
     canonical::pack(&HttpConnectionManager {
         stat_prefix,
         http_filters: filters,
         route_specifier: Some(hcm::RouteSpecifier::Rds(rds)),
-        ..common(scope, header_limits::FROM_APPS)
+        ..common(scope, WorkloadMode::Client, header_limits::FROM_APPS)
     })
 }
 
-fn common(scope: &Scope<'_>, limits: HeaderLimits) -> HttpConnectionManager {
+fn common(scope: &Scope<'_>, side: WorkloadMode, limits: HeaderLimits) -> HttpConnectionManager {
     let mesh = scope.world.mesh();
     let normalization = mesh.path_normalization();
     let merge =
@@ -95,7 +96,7 @@ fn common(scope: &Scope<'_>, limits: HeaderLimits) -> HttpConnectionManager {
         normalize_path: values::boolean(normalization != NormalizationType::None),
         merge_slashes: merge,
         path_with_escaped_slashes_action: slashes as i32,
-        access_log: access_log::access_logs(mesh),
+        access_log: access_log::access_logs(scope, side),
         upgrade_configs: vec![hcm::UpgradeConfig {
             upgrade_type: "websocket".to_owned(),
             ..Default::default()
@@ -106,8 +107,8 @@ fn common(scope: &Scope<'_>, limits: HeaderLimits) -> HttpConnectionManager {
     manager
 }
 
-fn last_filters(scope: &Scope<'_>) -> Vec<HttpFilter> {
-    let stats = scope.is_tulle().then(|| filter("istio.stats", protos::any::pack(&StatsConfig::default())));
+fn last_filters(scope: &Scope<'_>, side: WorkloadMode) -> Vec<HttpFilter> {
+    let stats = stats::stats(scope, side).map(|it| filter("istio.stats", protos::any::pack(&it)));
     let router = filter("envoy.filters.http.router", protos::any::pack(&Router::default()));
     stats.into_iter().chain([router]).collect()
 }

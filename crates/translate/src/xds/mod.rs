@@ -9,6 +9,7 @@ pub mod inbound_chains;
 pub mod listener;
 pub mod load_assignment;
 pub mod route_configuration;
+pub mod stats;
 pub mod tcp_proxy;
 pub mod transport_socket;
 pub mod upstream_http;

@@ -129,3 +129,102 @@ fn fields_that_do_not_act_are_listed_until_the_resource_changes() {
     registry.set_not_acting("cluster/a", []);
     assert!(!render(&registry, Format::Text).contains(line));
 }
+
+#[test]
+fn a_telemetry_changes_labels_and_takes_metrics_out() {
+    use config::model::{Dimension, MetricChange, StatsFilter};
+    let registry = Arc::new(Registry::new());
+    let worker = WorkerMetrics::new(registry.clone());
+    let removed = MetricChange { tags_to_remove: vec!["source_app".into()], ..Default::default() };
+    let set = vec![("part".into(), Dimension::Literal("shop".into()))];
+    let options = StatsFilter {
+        disable_host_header_fallback: false,
+        tcp_reporting_duration: std::time::Duration::from_secs(5),
+        metrics: vec![
+            (None, removed),
+            (Some("requests_total".into()), MetricChange { dimensions: set, ..Default::default() }),
+            (Some("response_bytes".into()), MetricChange { drop: true, ..Default::default() }),
+        ],
+    };
+    let shapes = Shape::compile(&options, MetricSet::HTTP, &registry);
+    assert_eq!(shapes.len(), 2, "{shapes:?}");
+    for app in ["one", "two"] {
+        let source = Workload { app: app.to_owned(), ..workload("frontend") };
+        let service = registry.services.unknown();
+        let labels = RequestLabels {
+            reporter: Reporter::Destination,
+            source: &registry.workloads.intern(Arc::new(source)),
+            source_principal: &registry.principals.unknown(),
+            destination: &registry.workloads.unknown(),
+            destination_principal: &registry.principals.unknown(),
+            service: &service,
+            protocol: Protocol::Grpc(Some(0)),
+            code: 200,
+            flags: ResponseFlags::NONE,
+            security: ConnectionSecurity::None,
+        };
+        let sample = RequestSample {
+            duration_microseconds: 1,
+            request_bytes: 1,
+            response_bytes: 1,
+            messages: Some((2, 3)),
+            exemplar: None,
+        };
+        for shape in &shapes {
+            let values = shape.change.as_deref().map(crate::telemetry::shape::values).unwrap_or_default();
+            worker.count(&labels, shape, &values, &sample);
+        }
+    }
+    let text = render(&registry, Format::Text);
+    let line = |start: &str| text.lines().find(|line| line.starts_with(start)).map(str::to_owned);
+    let requests = line("istio_requests_total{").unwrap();
+    assert!(requests.contains(",part=\"shop\"} ") && requests.ends_with(" 2"), "{requests}");
+    assert!(!text.contains("source_app"), "what is taken out leaves one series: {text}");
+    assert_eq!(line("istio_response_bytes"), None);
+    let sizes = line("istio_request_bytes_count{").unwrap();
+    assert!(sizes.ends_with(" 2") && !sizes.contains("part"), "{sizes}");
+    assert!(line("istio_request_messages_total{").unwrap().ends_with(" 4"));
+    assert!(line("istio_response_messages_total{").unwrap().ends_with(" 6"));
+}
+
+#[test]
+fn exemplars_are_shown_to_those_who_ask() {
+    let registry = Arc::new(Registry::new());
+    let worker = WorkerMetrics::new(registry.clone());
+    let unknown = registry.workloads.unknown();
+    let (nobody, service) = (registry.principals.unknown(), registry.services.unknown());
+    let labels = RequestLabels {
+        reporter: Reporter::Source,
+        source: &unknown,
+        source_principal: &nobody,
+        destination: &unknown,
+        destination_principal: &nobody,
+        service: &service,
+        protocol: Protocol::Http,
+        code: 200,
+        flags: ResponseFlags::NONE,
+        security: ConnectionSecurity::Unknown,
+    };
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_500);
+    let exemplar = Exemplar { trace_id: [0xab; 16], value_thousandths: 7_250, at };
+    let sample = RequestSample {
+        duration_microseconds: 7_250,
+        request_bytes: 1,
+        response_bytes: 1,
+        messages: None,
+        exemplar: Some(exemplar),
+    };
+    worker.count(&labels, &Shape { number: 0, metrics: MetricSet::HTTP, change: None }, "", &sample);
+    let open = render(&registry, Format::OpenMetrics);
+    let line = open.lines().find(|line| line.contains(" # {")).unwrap();
+    let trace = "ab".repeat(16);
+    assert!(line.contains("le=\"10\"} 1 # "), "{line}");
+    assert!(line.ends_with(&format!("{{trace_id=\"{trace}\"}} 7.250 1.500")), "{line}");
+    assert!(open.contains("# TYPE istio_requests counter\nistio_requests_total{"), "{open}");
+    assert!(!render(&registry, Format::Text).contains(" # {"));
+    assert_eq!(
+        Format::asked_by("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"),
+        Format::OpenMetrics
+    );
+    assert_eq!(Format::asked_by("text/plain"), Format::Text);
+}
