@@ -5,6 +5,7 @@
 pub mod access_log;
 pub mod attempts;
 pub mod cells;
+pub mod export;
 pub mod families;
 pub mod flags;
 pub mod intern;
@@ -22,6 +23,7 @@ pub mod start_time;
 pub mod wall_clock;
 pub mod watch;
 pub mod watch_filter;
+pub mod trace;
 
 pub use flags::ResponseFlags;
 pub use random::Random;
