@@ -425,6 +425,8 @@ impl Ending<'_> {
             span.tag("upstream_address", one.host.as_bytes());
             span.tag("peer.address", one.host.as_bytes());
             self.common_tags(&mut span, one.status);
+            // Those of the request are the whole span's.
+            span.tag("response_flags", b"-");
             if let Some(reason) = one.reason {
                 span.tag("error.type", reason.to_string().as_bytes());
             }

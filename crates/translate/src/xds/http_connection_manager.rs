@@ -1,6 +1,7 @@
 //! The HTTP connection manager of inbound and outbound listeners, with its filters.
 
 use api::kinds::mesh_config::NormalizationType;
+use api::kinds::telemetry::WorkloadMode;
 use protos::Any;
 use protos::envoy::envoy::config::rbac::v3::Rbac as Rules;
 use protos::envoy::envoy::config::route::v3::RouteConfiguration;
@@ -18,6 +19,7 @@ use crate::scope::Scope;
 use crate::values;
 use crate::xds::access_log;
 use crate::xds::header_limits::{self, HeaderLimits};
+use crate::xds::tracing;
 
 /// Name of the network filter.
 pub const NAME: &str = "envoy.filters.network.http_connection_manager";
@@ -44,7 +46,7 @@ pub fn inbound(scope: &Scope<'_>, routes: RouteConfiguration, rules: &authorizat
     filters.extend(last_filters(scope));
     let stat_prefix =
         format!("inbound_{}", scope.instances.first().map(|it| it.address.to_string()).unwrap_or_default());
-    canonical::pack(&HttpConnectionManager {
+    let mut manager = HttpConnectionManager {
         stat_prefix,
         http_filters: filters,
         server_header_transformation: hcm::ServerHeaderTransformation::PassThrough as i32,
@@ -52,7 +54,9 @@ pub fn inbound(scope: &Scope<'_>, routes: RouteConfiguration, rules: &authorizat
         set_current_client_cert_details: Some(details),
         route_specifier: Some(hcm::RouteSpecifier::RouteConfig(routes)),
         ..common(scope, header_limits::FROM_PEERS)
-    })
+    };
+    tracing::configure(scope, WorkloadMode::Server, &mut manager);
+    canonical::pack(&manager)
 }
 
 /// For requests of the app: the routes are asked for by name.
@@ -70,12 +74,14 @@ pub fn outbound(scope: &Scope<'_>, stat_prefix: String, route_name: &str) -> Any
     filters.extend(last_filters(scope));
     let rds =
         Rds { config_source: Some(values::ads(scope.is_tulle())), route_config_name: route_name.to_owned() };
-    canonical::pack(&HttpConnectionManager {
+    let mut manager = HttpConnectionManager {
         stat_prefix,
         http_filters: filters,
         route_specifier: Some(hcm::RouteSpecifier::Rds(rds)),
         ..common(scope, header_limits::FROM_APPS)
-    })
+    };
+    tracing::configure(scope, WorkloadMode::Client, &mut manager);
+    canonical::pack(&manager)
 }
 
 fn common(scope: &Scope<'_>, limits: HeaderLimits) -> HttpConnectionManager {

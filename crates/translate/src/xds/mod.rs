@@ -10,6 +10,8 @@ pub mod listener;
 pub mod load_assignment;
 pub mod route_configuration;
 pub mod tcp_proxy;
+pub mod tracer;
+pub mod tracing;
 pub mod transport_socket;
 pub mod upstream_http;
 
