@@ -120,7 +120,7 @@ fn check(ours: &[Span], protocol: Protocol) {
         assert!(span.end >= span.start);
         let path = span.headers.get(":path").map(String::as_str);
         match protocol {
-            Protocol::Grpc => assert_eq!(span.headers["content-type"], "application/grpc"),
+            Protocol::Grpc => assert!(span.headers["user-agent"].starts_with("OTel-OTLP-Exporter-Tulle")),
             Protocol::Http => assert_eq!(path, Some("/v1/traces")),
             Protocol::Zipkin => assert_eq!(path, Some("/api/v2/spans")),
         }

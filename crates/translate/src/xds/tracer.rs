@@ -22,6 +22,7 @@ use crate::merge::tracing::TracingProvider;
 use crate::names;
 use crate::scope::Scope;
 use crate::values;
+use crate::world::World;
 
 /// The tracer of a provider; `None` when this proxy knows no such service, or the provider makes no traces.
 pub fn tracer(scope: &Scope<'_>, provider: TracingProvider<'_>) -> Option<Http> {
@@ -53,15 +54,23 @@ fn lookup(scope: &Scope<'_>, name: &str, port: u32) -> Option<(String, String)> 
     Some((fqdn.clone(), names::outbound_cluster(port, "", &fqdn)))
 }
 
+/// Whether the mesh has the Service that `[namespace/]host` names, with that port.
+pub fn is_known(world: &World, name: &str, port: u32) -> bool {
+    let number = u16::try_from(port).unwrap_or_default();
+    candidates(world.mesh().root_namespace(), name)
+        .iter()
+        .any(|fqdn| world.service(fqdn).is_some_and(|it| service::port(&it.spec, number).is_some()))
+}
+
+/// Full names that may be meant, the likeliest first: `zipkin.istio-system` is what people write for an address.
+fn candidates(root: &str, name: &str) -> [String; 2] {
+    let (namespace, name) = name.split_once('/').unwrap_or((root, name));
+    [host::expand(name, namespace), format!("{name}.svc.cluster.local")]
+}
+
 fn find<'w>(scope: &Scope<'w>, name: &str) -> Option<&'w Resource<Service>> {
-    let (namespace, name) = match name.split_once('/') {
-        Some((namespace, name)) => (Some(namespace), name),
-        None => (None, name),
-    };
-    let expanded = host::expand(name, namespace.unwrap_or(scope.world.mesh().root_namespace()));
-    let of = |fqdn: &str| scope.services().find(|it| service::fqdn(it) == fqdn).map(AsRef::as_ref);
-    // `zipkin.istio-system` is what people write for an address.
-    of(&expanded).or_else(|| of(&format!("{name}.svc.cluster.local")))
+    let all = candidates(scope.world.mesh().root_namespace(), name);
+    all.iter().find_map(|fqdn| scope.service(fqdn)).map(AsRef::as_ref)
 }
 
 fn http(name: &str, config: Any) -> Http {
