@@ -35,6 +35,16 @@ prometheus() {
   command -v prometheus || true
 }
 
+# A Python with OpenTelemetry's published messages: the collector of tests/tests/traces.rs.
+otlp() {
+  local venv=target/peers/otlp
+  if [ ! -x "$venv/bin/python" ]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check 'grpcio==1.85.*' 'opentelemetry-proto==1.45.*'
+  fi
+  echo "$venv/bin/python"
+}
+
 step "build"
 cargo build --workspace --bins
 step "format"
@@ -54,6 +64,9 @@ if [ "${1:-}" != quick ]; then
   step "a real Prometheus"
   TULLE_PROMETHEUS="$(prometheus)"
   if [ -n "$TULLE_PROMETHEUS" ]; then export TULLE_PROMETHEUS; else unset TULLE_PROMETHEUS; fi
+  step "a collector of traces"
+  TULLE_OTLP_PYTHON="$PWD/$(otlp)"
+  export TULLE_OTLP_PYTHON
   step "licences, sources, bans"
   command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
   cargo deny check bans licenses sources

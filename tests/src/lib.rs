@@ -7,6 +7,7 @@ pub mod grpc;
 pub mod load;
 pub mod mixed;
 pub mod pairs;
+pub mod traces;
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -16,13 +16,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 
 /// Fields, by the end of their path, whose every value means the same here, with the reason.
-const SAME: [(&str, &str); 8] = [
+const SAME: [(&str, &str); 11] = [
     ("thresholds.priority", "an entry without limits says the defaults, which are those of both priorities"),
     (".set_node_on_first_message_only", "the node is always sent in the first message only"),
     (".filters.name", "a label: the type URL decides"),
     (".listener_filters.name", "a label: the type URL decides"),
     (".access_log.name", "a label: the type URL decides"),
     (".transport_socket.name", "a label: the type URL decides"),
+    (".provider.name", "a label: the type URL decides"),
+    (".tracing.http.name", "a label: the type URL decides"),
+    (".resource_detectors.name", "a label: the type URL decides"),
     (".http_filters.is_optional", "matters for unknown filters only; has a test of its own"),
     (
         ".route_config.max_direct_response_body_size_bytes",

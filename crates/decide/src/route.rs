@@ -170,6 +170,8 @@ mod tests {
             origin: None,
             matcher: matcher(PathMatch::Exact("/cart".into())),
             action: RouteAction::DirectResponse(DirectResponse { status: 200, body: [].into() }),
+            tracing: None,
+            decorator: None,
             request_headers: operations(),
             response_headers: operations(),
         };

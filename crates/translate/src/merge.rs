@@ -355,3 +355,4 @@ pub fn authorization_policies<'w>(
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
+pub mod tracing;

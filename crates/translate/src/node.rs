@@ -61,6 +61,8 @@ pub struct ProxyNode {
     pub cluster_id: String,
     /// Name of the mesh, for telemetry.
     pub mesh_id: String,
+    /// What the node calls its service (`node.cluster`), for telemetry.
+    pub service_cluster: String,
 }
 
 /// Why a node is refused. The text names the field, the value and the remedy.
@@ -119,6 +121,7 @@ impl ProxyNode {
             bind_vips: fields.boolean("TULLE_BIND_VIPS")?.unwrap_or(true),
             cluster_id: fields.text("CLUSTER_ID")?.unwrap_or_else(|| "Kubernetes".to_owned()),
             mesh_id: fields.text("MESH_ID")?.unwrap_or_default(),
+            service_cluster: node.cluster.chars().take(MAX_NAME).collect(),
         })
     }
 }

@@ -91,6 +91,7 @@ pub fn node(address: &str, namespace: &str) -> ProxyNode {
         bind_vips: true,
         cluster_id: "Kubernetes".to_owned(),
         mesh_id: String::new(),
+        service_cluster: "payment.production".to_owned(),
     }
 }
 

@@ -55,6 +55,7 @@ pub struct Zipkin {
     /// Longest path in a tag; default 256.
     pub max_tag_length: Option<u32>,
     /// Trace ids of 64 bits; default 128.
+    #[serde(rename = "enable64bitTraceId")]
     pub enable64bit_trace_id: bool,
     /// Path; default `/api/v2/spans`.
     pub path: String,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::common::StringMatch;
+use super::custom_tag::CustomTag;
 use super::destination_rule::{ClientTlsSettings, TcpKeepalive};
 use super::raw::Raw;
 use crate::duration::Duration;
@@ -100,7 +101,7 @@ pub struct ProxyConfig {
 #[serde(rename_all = "camelCase", default)]
 pub struct Tracing {
     /// Zipkin.
-    pub zipkin: Option<Raw>,
+    pub zipkin: Option<ZipkinAddress>,
     /// Lightstep.
     pub lightstep: Option<Raw>,
     /// Datadog.
@@ -110,7 +111,7 @@ pub struct Tracing {
     /// OpenCensus.
     pub open_census_agent: Option<Raw>,
     /// Tags by name.
-    pub custom_tags: BTreeMap<String, Raw>,
+    pub custom_tags: BTreeMap<String, CustomTag>,
     /// Longest path tag; default 256.
     pub max_path_tag_length: u32,
     /// Percent; default 1.0.
@@ -119,6 +120,14 @@ pub struct Tracing {
     pub tls_settings: Option<ClientTlsSettings>,
     /// Default true.
     pub enable_istio_tags: Option<bool>,
+}
+
+/// A Zipkin collector.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ZipkinAddress {
+    /// `host:port`.
+    pub address: String,
 }
 
 /// A service that proxies report to.

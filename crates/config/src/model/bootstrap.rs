@@ -1,6 +1,6 @@
 //! What a proxy is started with.
 
-use super::{Address, Cluster, Listener, Value};
+use super::{Address, Cluster, Listener, Tracer, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ pub struct Bootstrap {
     pub ads: Option<AdsConfig>,
     /// Where the certificates `default` and `ROOTCA` come from (`node.metadata.TULLE_IDENTITY`).
     pub identity: Option<Identity>,
+    /// Makes spans for listeners that ask for traces and name nobody.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// Who a proxy is. The identity block is not part of it: it is never sent to an xDS server.

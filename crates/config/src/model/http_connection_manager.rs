@@ -1,6 +1,6 @@
 //! HTTP on a connection.
 
-use super::{AccessLog, Http2Options, HttpFilter, RouteConfiguration};
+use super::{AccessLog, CidrRange, Http2Options, HttpFilter, RouteConfiguration, Tracing};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +76,12 @@ pub struct HttpConnectionManager {
     pub generate_request_id: bool,
     /// A client's `x-request-id` is kept even at the edge.
     pub preserve_external_request_id: bool,
+    /// What `x-request-id` has to do with traces.
+    pub request_id: RequestIdOptions,
+    /// Traces; `None`: this listener has nothing to do with them.
+    pub tracing: Option<Tracing>,
+    /// Clients whose one `x-forwarded-for` address lies in them may force a trace.
+    pub internal_addresses: Vec<CidrRange>,
     /// `x-request-id` is put in the response too.
     pub always_set_request_id_in_response: bool,
     /// `100-continue` is left to the upstream instead of being answered here.
@@ -86,6 +92,21 @@ pub struct HttpConnectionManager {
     pub http1: Http1Options,
     /// Limits of the HTTP/2 codec.
     pub http2: Http2Options,
+}
+
+/// `UuidRequestIdConfig`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestIdOptions {
+    /// The decision to trace is written into the id.
+    pub pack_trace_reason: bool,
+    /// The id decides; if not, every request is offered to the tracer.
+    pub samples_traces: bool,
+}
+
+impl Default for RequestIdOptions {
+    fn default() -> Self {
+        RequestIdOptions { pack_trace_reason: true, samples_traces: true }
+    }
 }
 
 /// Which HTTP the downstream speaks.

@@ -25,6 +25,7 @@ pub mod retry;
 pub mod route;
 pub mod tcp_proxy;
 pub mod tls;
+pub mod tracing;
 pub mod value;
 
 pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink};
@@ -44,7 +45,7 @@ pub use format::{Format, GrpcStatusForm, HeaderSource, Operator, Token};
 pub use header_operation::{HeaderAction, HeaderAdd, HeaderOperations};
 pub use http_connection_manager::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores, Http1Options,
-    HttpConnectionManager, RouteSource, ServerHeader, StripPort, Upgrade,
+    HttpConnectionManager, RequestIdOptions, RouteSource, ServerHeader, StripPort, Upgrade,
 };
 pub use http2::Http2Options;
 pub use http2_client::{Http2ClientOptions, Http2Keepalive};
@@ -66,5 +67,9 @@ pub use tcp_proxy::{TcpCluster, TcpProxy};
 pub use tls::{
     CertificateSource, DownstreamTls, PrivateKey, Roots, SanMatcher, SanType, TlsParameters, TlsVersion,
     TrustSource, UpstreamTls,
+};
+pub use tracing::{
+    Collector, CollectorProtocol, CustomTag, Decorator, Fraction, OpenTelemetry, RouteTracing, Sampling,
+    TagValue, Tracer, Tracing, Zipkin,
 };
 pub use value::Value;

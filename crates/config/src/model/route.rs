@@ -1,7 +1,8 @@
 //! Routes: from host and request to an action.
 
 use super::{
-    DomainIndex, HeaderMatcher, HeaderOperations, Priority, QueryMatcher, Regex, RetryPolicy, Upgrade,
+    Decorator, DomainIndex, HeaderMatcher, HeaderOperations, Priority, QueryMatcher, Regex, RetryPolicy,
+    RouteTracing, Upgrade,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,10 @@ pub struct Route {
     pub matcher: RouteMatch,
     /// What happens with them.
     pub action: RouteAction,
+    /// Which of them are traced, and what their spans say, where the route says it.
+    pub tracing: Option<Box<RouteTracing>>,
+    /// The name of their spans.
+    pub decorator: Option<Decorator>,
     /// Changes of requests.
     pub request_headers: HeaderOperations,
     /// Changes of responses.

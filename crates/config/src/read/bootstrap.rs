@@ -5,9 +5,11 @@ use super::ads::read_dynamic_resources;
 use super::cluster::read_cluster;
 use super::listener::read_listener;
 use super::node::read_node;
+use super::tracer::read_tracer;
 use crate::context::{Context, Result, answers, refuse, report};
 use crate::model::{Admin, AdsConfig, Bootstrap, Discovery};
 use protos::envoy::envoy::config::bootstrap::v3 as pb;
+use protos::envoy::envoy::config::trace::v3::Tracing as TracingProvider;
 use std::sync::Arc;
 
 /// Most static resources of one kind.
@@ -17,7 +19,7 @@ const LIMIT: usize = 10_000;
 pub fn read_bootstrap(cx: &mut Context, message: &pb::Bootstrap) -> Result<Bootstrap> {
     answers! { cx, message => pb::Bootstrap {
         act {
-            node, static_resources, dynamic_resources, admin,
+            node, static_resources, dynamic_resources, admin, tracing,
         }
         refuse "is not supported: the limits it sets would not hold" { overload_manager }
         refuse "is not supported: the headers are called x-envoy-..." { header_prefix }
@@ -36,7 +38,6 @@ pub fn read_bootstrap(cx: &mut Context, message: &pb::Bootstrap) -> Result<Boots
             stats_eviction, enable_dispatcher_stats, stats_server_version_override,
         }
         report "the proxy watches itself" { watchdog, watchdogs, fatal_actions }
-        report "no spans are made" { tracing }
         report "the system's resolver decides" {
             use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config,
         }
@@ -63,7 +64,13 @@ pub fn read_bootstrap(cx: &mut Context, message: &pb::Bootstrap) -> Result<Boots
         Ok((listeners, clusters))
     })?;
     check_ads(cx, ads.as_ref(), &clusters)?;
-    Ok(Bootstrap { node, admin: read_admin(cx, admin)?, listeners, clusters, ads, identity })
+    let tracer = match tracing {
+        Some(TracingProvider { http: Some(http) }) => {
+            Some(cx.field("tracing", |cx| cx.field("http", |cx| read_tracer(cx, http)))?)
+        }
+        _ => None,
+    };
+    Ok(Bootstrap { node, admin: read_admin(cx, admin)?, listeners, clusters, ads, identity, tracer })
 }
 
 /// A static listener may have no name: its address stands for it.

@@ -7,6 +7,7 @@ use super::http_options::{read_common_options, read_http1_options, read_kilobyte
 use super::http2_options::read_http2_options;
 use super::name::{name, required_name};
 use super::route_configuration::read_route_configuration;
+use super::tracing::{read_internal_addresses, read_request_id, read_tracing};
 use crate::context::{Context, Result, answers, flag, number, refuse, report, report_true};
 use crate::model::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, Http1Options, HttpConnectionManager,
@@ -82,6 +83,9 @@ pub fn read_http_connection_manager(
         server_header: read_server_header(cx, message.server_header_transformation)?,
         generate_request_id: flag(&message.generate_request_id, true),
         preserve_external_request_id: message.preserve_external_request_id,
+        request_id: read_request_id(cx, &message.request_id_extension)?,
+        tracing: read_tracing(cx, &message.tracing)?,
+        internal_addresses: read_internal_addresses(cx, &message.internal_address_config)?,
         always_set_request_id_in_response: message.always_set_request_id_in_response,
         proxy_100_continue: message.proxy_100_continue,
         upgrades: read_upgrades(cx, &message.upgrade_configs)?,
@@ -103,7 +107,7 @@ fn check_fields(cx: &mut Context, message: &pb::HttpConnectionManager) -> Result
             set_current_client_cert_details, upgrade_configs, normalize_path, merge_slashes,
             path_with_escaped_slashes_action, strip_matching_host_port,
             strip_trailing_host_dot,
-            route_specifier, strip_port_mode,
+            route_specifier, strip_port_mode, tracing, request_id_extension, internal_address_config,
         }
         refuse "is not supported: it would change who a request seems to come from, or its path" {
             original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_matcher,
@@ -111,9 +115,6 @@ fn check_fields(cx: &mut Context, message: &pb::HttpConnectionManager) -> Result
         }
         refuse "local replies cannot be rewritten" { local_reply_config }
         refuse "HTTP/3 is not supported" { http3_protocol_options }
-        report "no spans are made" { tracing }
-        report "the request id is a UUID" { request_id_extension }
-        report "no address counts as internal" { internal_address_config }
         report "the headers x-forwarded-proto and :scheme are written by the proxy alone" {
             scheme_header_transformation, forward_proto_config,
         }
@@ -319,7 +320,8 @@ pub(crate) mod tests {
         assert_eq!(read(|message| message.route_specifier = None).unwrap_err().path, "route_specifier");
         let refused = read(|message| message.local_reply_config = Some(Default::default())).unwrap_err();
         assert_eq!(refused.path, "local_reply_config");
-        let reported = read(|message| message.tracing = Some(Default::default())).unwrap();
-        assert_eq!(reported.notes[0].path, "tracing");
+        let reported =
+            read(|message| message.represent_ipv4_remote_address_as_ipv4_mapped_ipv6 = true).unwrap();
+        assert_eq!(reported.notes[0].path, "represent_ipv4_remote_address_as_ipv4_mapped_ipv6");
     }
 }

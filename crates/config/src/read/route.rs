@@ -7,6 +7,7 @@ use super::name::name;
 use super::redirect::{read_direct_response, read_redirect};
 use super::route_action::read_route_action;
 use super::route_match::read_route_match;
+use super::tracing::{read_decorator, read_route_tracing};
 use crate::context::{Context, Result, number, refuse, report};
 use crate::model::{RetryPolicy, Route, RouteAction, Value};
 use protos::envoy::envoy::config::route::v3 as pb;
@@ -35,7 +36,6 @@ pub fn read_route(cx: &mut Context, message: &pb::Route, body: usize) -> Result<
         action,
     } = message;
     refuse!(cx, "route extensions are not supported"; route_specifiers);
-    report!(cx, "no spans are made"; decorator, tracing);
     report!(cx, "metrics are named after workloads"; stat_prefix);
     read_filter_configs(cx, typed_per_filter_config)?;
     let metadata = read_metadata(cx, metadata, &["tulle"])?;
@@ -72,6 +72,8 @@ pub fn read_route(cx: &mut Context, message: &pb::Route, body: usize) -> Result<
         origin: texts(&metadata, "tulle").remove("origin"),
         matcher: cx.field("match", |cx| read_route_match(cx, condition))?,
         action,
+        tracing: read_route_tracing(cx, tracing)?.map(Box::new),
+        decorator: read_decorator(cx, decorator)?,
         request_headers: read_header_operations(
             cx,
             "request",
@@ -125,18 +127,20 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn reads_the_origin_and_reports_the_decorator() {
+    fn reads_the_origin_and_the_decorator() {
         let origin = "VirtualService/production/payment-service#http[1]";
         let read = read(|message| {
             let value = Value { kind: Some(Kind::StringValue(origin.into())) };
             let ours = Struct { fields: [("origin".to_owned(), value)].into() };
             let filter_metadata = [("tulle".to_owned(), ours)].into();
             message.metadata = Some(Metadata { filter_metadata, ..Default::default() });
-            message.decorator = Some(Default::default());
+            message.decorator = Some(pb::Decorator { operation: "a:80/*".into(), propagate: None });
         })
         .unwrap();
         assert_eq!(read.value.origin.as_deref(), Some(origin));
-        assert_eq!(read.notes.iter().map(|note| note.path.as_str()).collect::<Vec<_>>(), ["decorator"]);
+        let decorator = read.value.decorator.unwrap();
+        assert!(&*decorator.operation == "a:80/*" && decorator.propagate, "{decorator:?}");
+        assert!(read.notes.is_empty(), "{:?}", read.notes);
     }
 
     #[test]

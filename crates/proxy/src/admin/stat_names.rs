@@ -19,8 +19,16 @@ pub fn envoy_name(family: &str, labels: &[(&'static str, String)]) -> String {
     let scope = SCOPES.iter().find(|(start, ..)| family.starts_with(start));
     let mut name = match scope.and_then(|(start, label, scope)| Some((start, scope, take(label)?))) {
         Some((start, scope, value)) => format!("{scope}.{value}.{}", &family[start.len()..]),
-        None => family.to_owned(),
+        None => match family.strip_prefix("envoy_tracing_").and_then(|rest| rest.split_once('_')) {
+            Some((tracer, rest)) => format!("tracing.{tracer}.{rest}"),
+            None => family.to_owned(),
+        },
     };
+    if let Some((prefix, rest)) = name.split_once(".tracing_")
+        && family.starts_with("envoy_http_tracing_")
+    {
+        name = format!("{prefix}.tracing.{rest}");
+    }
     if let Some(class) = take("envoy_response_code_class") {
         name = format!("{}{class}xx", name.strip_suffix("xx").unwrap_or(&name));
     }
@@ -50,6 +58,9 @@ mod tests {
         assert_eq!(name("envoy_cluster_upstream_rq_xx", &[class, cluster]), "cluster.a|b.upstream_rq_2xx");
         let prefix = ("envoy_http_conn_manager_prefix", "in");
         assert_eq!(name("envoy_http_downstream_rq_total", &[prefix]), "http.in.downstream_rq_total");
+        assert_eq!(name("envoy_http_tracing_not_traceable", &[prefix]), "http.in.tracing.not_traceable");
+        let sent = "envoy_tracing_opentelemetry_spans_sent";
+        assert_eq!(name(sent, &[]), "tracing.opentelemetry.spans_sent");
         assert_eq!(name("tulle_lost", &[("path", "/x")]), "tulle_lost.path./x");
         assert_eq!(name("envoy_cluster_odd", &[]), "envoy_cluster_odd");
     }

@@ -12,6 +12,7 @@ use super::peer_metadata::PeerMetadata;
 use super::rbac::Rbac;
 use super::router::Router;
 use super::stats::Stats;
+use super::tracing::ChainTracing;
 use super::worker::Shared;
 use crate::http::{RequestHead, ResponseHead};
 use crate::telemetry::access_log::AccessLogs;
@@ -53,6 +54,8 @@ pub struct HttpChain {
     pub reporter: Reporter,
     /// Its access logs.
     pub logs: AccessLogs,
+    /// Its traces; `None`: it has nothing to do with them.
+    pub tracing: Option<ChainTracing>,
     /// The last filter.
     pub router: Router,
     filters: Vec<Box<dyn Filter>>,
@@ -82,7 +85,8 @@ impl HttpChain {
         }
         let reporter = Reporter::of(direction);
         let logs = AccessLogs::compile(&config.access_log, &shared.sinks)?;
-        Ok(Arc::new(Self { config: config.clone(), reporter, logs, router, filters }))
+        let tracing = ChainTracing::build(config, direction, shared);
+        Ok(Arc::new(Self { config: config.clone(), reporter, logs, tracing, router, filters }))
     }
 
     /// The filters before the router, in order.

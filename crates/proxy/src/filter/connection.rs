@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::chain::HttpChain;
 use super::timers::Timers;
-use super::worker::{HttpCells, Worker};
+use super::worker::{HttpCells, TracingCells, Worker};
 use crate::http::Gone;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{ConnectionSecurity, Service};
@@ -73,6 +73,8 @@ pub struct ConnectionState {
     pub host_service: RefCell<Option<(Bytes, Interned<Service>)>>,
     /// The worker's counters of this connection manager.
     pub cells: Rc<HttpCells>,
+    /// The worker's counts of what is traced; `None` without traces.
+    pub tracing: Option<Rc<TracingCells>>,
     /// How the client goes away whose exchange is dropped.
     pub gone: Rc<Cell<Gone>>,
     /// Timers that its requests use one after the other.
@@ -99,6 +101,7 @@ impl ConnectionState {
             peer: PeerCache::default(),
             host_service: RefCell::default(),
             cells: worker.http_cells(&chain.config.stat_prefix),
+            tracing: chain.tracing.as_ref().map(|_| worker.tracing_cells(&chain.config.stat_prefix)),
             gone: Rc::default(),
             timers: Timers::default(),
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::connection::ConnectionState;
 use super::forwarded::Client;
 use super::request_body::Progress;
+use super::tracing::{self, RequestTrace};
 use super::worker::Worker;
 use super::{grpc_reply, watching};
 use crate::http::{Gone, RequestHead, ResponseHead, Version};
@@ -68,6 +69,8 @@ pub struct Exchange {
     pub marks: Marks,
     /// The caller's workload.
     pub caller: Option<Interned<Workload>>,
+    /// The span of the request, where its context is known.
+    pub trace: Option<RequestTrace>,
     /// The called workload, as it said itself.
     pub called: Option<Interned<Workload>>,
     /// Who watches it.
@@ -120,6 +123,7 @@ impl Exchange {
             caller: None,
             called: None,
             watching: None,
+            trace: None,
             ended: false,
         })
     }
@@ -209,6 +213,7 @@ impl Drop for Exchange {
         if !chain.logs.is_empty() {
             chain.logs.write(&self.record, &self.connection.facts);
         }
+        tracing::end(self);
         self.remember();
     }
 }

@@ -1,7 +1,7 @@
 //! `x-forwarded-for`, `x-forwarded-proto` and Envoy's internal headers: what the client may say about itself.
 //!
 //! As Envoy: with `use_remote_address` the connection is the truth (edge); without it the peer is one of ours and has
-//! written these headers. No address counts as internal, so `x-envoy-internal` is never believed nor set.
+//! written these headers. `x-envoy-internal` is never believed nor set; an internal address may force a trace, no more.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use config::model::HttpConnectionManager;
 
 use crate::http::Headers;
+use crate::telemetry::trace::sampling::FORCE_TRACE;
 
 /// Headers by which a client could steer this proxy or its neighbours: removed from every request.
 const STEERING: [&str; 19] = [
@@ -57,9 +58,11 @@ pub fn apply(headers: &mut Headers, config: &HttpConnectionManager, remote: Sock
     let from_outside = config.use_remote_address;
     // One pass finds nearly always that there is nothing to remove.
     if headers.iter().any(|(name, _)| has_prefix(name, b"x-envoy-")) {
+        let may_force = is_internal(headers, config, remote);
         headers.retain(|name, _| {
             let named = |list: &[&str]| list.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
-            !(named(&STEERING) || (from_outside && named(&AT_THE_EDGE)))
+            let forces = may_force && name.eq_ignore_ascii_case(FORCE_TRACE.as_bytes());
+            forces || !(named(&STEERING) || (from_outside && named(&AT_THE_EDGE)))
         });
     }
     let scheme = if tls { "https" } else { "http" };
@@ -81,6 +84,20 @@ pub fn apply(headers: &mut Headers, config: &HttpConnectionManager, remote: Sock
     }
     headers.set("x-envoy-external-address", address.ip().to_string());
     Client { address, from_outside }
+}
+
+/// Whether the client may force a trace: it has one address, and that is internal.
+fn is_internal(headers: &Headers, config: &HttpConnectionManager, remote: SocketAddr) -> bool {
+    let ranges = &config.internal_addresses;
+    if ranges.is_empty() {
+        return false;
+    }
+    let address = match (config.use_remote_address, headers.contains("x-forwarded-for")) {
+        (true, false) => Some(remote.ip()),
+        (false, true) if address_from_right(headers, 1).is_none() => address_from_right(headers, 0),
+        _ => None,
+    };
+    address.is_some_and(|address| ranges.iter().any(|range| range.contains(&address)))
 }
 
 fn has_prefix(name: &[u8], prefix: &[u8]) -> bool {
@@ -179,6 +196,26 @@ mod tests {
             });
         assert_eq!(client.address, "1.1.1.1:0".parse().unwrap());
         assert_eq!(headers.get_str("x-forwarded-for"), Some("6.6.6.6, 1.1.1.1,2.2.2.2,10.0.0.9"));
+    }
+
+    #[test]
+    fn one_internal_address_may_force_a_trace() {
+        let forced = |fields: &[(&'static str, &'static str)], at_the_edge: bool| {
+            let mut all = vec![(FORCE_TRACE, "1"), ("x-envoy-retry-on", "5xx")];
+            all.extend(fields);
+            let (headers, _) = run(&all, |config| {
+                config.internal_addresses = vec!["10.0.0.0/8".parse().unwrap()];
+                config.use_remote_address = at_the_edge;
+            });
+            assert!(!headers.contains("x-envoy-retry-on"));
+            headers.contains(FORCE_TRACE)
+        };
+        assert!(forced(&[("x-forwarded-for", "10.1.1.1")], false) && forced(&[], true));
+        assert!(!forced(&[], false) && !forced(&[("x-forwarded-for", "11.1.1.1")], false));
+        assert!(!forced(&[("x-forwarded-for", "10.1.1.1, 10.1.1.2")], false));
+        assert!(!forced(&[("x-forwarded-for", "10.1.1.1")], true));
+        let (headers, _) = run(&[(FORCE_TRACE, "1"), ("x-forwarded-for", "10.1.1.1")], |_| {});
+        assert!(!headers.contains(FORCE_TRACE), "no address is internal unless somebody says so");
     }
 
     #[test]

@@ -18,12 +18,13 @@ use super::response_body::RecordedBody;
 use super::response_headers::{self, Completion};
 use super::router::{Response, Routed};
 use super::worker::Worker;
-use super::{client_certificate, forwarded, grpc_reply, upgrade};
+use super::{client_certificate, forwarded, grpc_reply, tracing, upgrade};
 use crate::http::{
     Body, Gone, Handler, Informational, LocalBoxFuture, Refusal, RequestHead, ResponseHead, Version,
 };
 use crate::route::{Picked, Routing, canonical, rewrite};
 use crate::telemetry::request_id::{self, RequestIdRules};
+use crate::telemetry::trace::sampling;
 use crate::upstream::failure;
 use crate::upstream::retry::Marks;
 
@@ -99,6 +100,7 @@ impl Serving {
         });
         let config = &self.connection.chain.config;
         upgrade::decide(head, &mut body, config, forward, &self.worker.random)?;
+        tracing::begin(head, picked.as_ref(), exchange);
         for filter in self.connection.chain.filters() {
             if let Verdict::Reply(reply) = filter.on_request(head, exchange) {
                 return Err(reply);
@@ -135,6 +137,9 @@ impl Serving {
         let has_one = head.headers.get(request_id::HEADER).is_some_and(|id| !id.is_empty());
         if rules.wants_new(has_one, exchange.client.from_outside) {
             head.headers.set(request_id::HEADER, request_id::generate(&self.worker.random));
+        } else if has_one && exchange.client.from_outside && config.request_id.pack_trace_reason {
+            // A stranger's id is kept, its decision to trace is not.
+            sampling::pack(&mut head.headers, sampling::Reason::NotTraceable);
         }
         exchange.request_id = head.headers.get(request_id::HEADER).cloned();
         self.canonical_host(head);
@@ -235,6 +240,7 @@ impl Serving {
         for filter in self.connection.chain.filters().rev() {
             filter.on_response(head, exchange);
         }
+        tracing::on_response(head, exchange);
         let with = Completion {
             config: &self.connection.chain.config,
             date: self.worker.date(exchange.record.response_begin.unwrap_or_else(Instant::now)),

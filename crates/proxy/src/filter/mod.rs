@@ -29,6 +29,7 @@ pub mod stats;
 pub(crate) mod testing;
 pub mod timeouts;
 mod timers;
+pub mod tracing;
 mod upgrade;
 mod watching;
 pub mod worker;

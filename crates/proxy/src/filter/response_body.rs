@@ -6,6 +6,7 @@ use base::{Blame, Reason};
 
 use super::deadlines::{Deadlines, Passed};
 use super::exchange::{Exchange, grpc_status};
+use super::tracing;
 use crate::http::{Body, BodyError, BodyLength, BodyStream, Frame};
 use crate::telemetry::labels::Protocol;
 
@@ -111,6 +112,7 @@ impl BodyStream for RecordedBody {
                     }
                     let connection = exchange.connection.clone();
                     connection.chain.logs.capture_trailers(trailers, &mut exchange.record);
+                    tracing::on_trailers(trailers, exchange);
                 }
                 self.finish();
             }

@@ -13,6 +13,7 @@ use super::deadlines::{Deadlines, Passed};
 use super::exchange::{Exchange, UpstreamFacts};
 use super::local_reply::LocalReply;
 use super::timeouts::Timeouts;
+use super::tracing;
 use crate::http::{Body, Headers, Informational, RequestHead, ResponseHead, Scheme};
 use crate::route::header_operations::{self, Values};
 use crate::route::{Picked, rewrite};
@@ -194,6 +195,7 @@ impl Router {
             self.rewrite_host(head, bytes::Bytes::copy_from_slice(host.as_bytes()));
         }
         note_attempt(exchange, attempt);
+        tracing::inject(head, attempt.number, exchange);
         let connection = exchange.connection.clone();
         for filter in connection.chain.filters() {
             filter.on_attempt(head, attempt, exchange);

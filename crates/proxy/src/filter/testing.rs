@@ -302,6 +302,8 @@ pub fn route(name: &str, action: RouteAction) -> Route {
             runtime_fraction: None,
         },
         action,
+        tracing: None,
+        decorator: None,
         request_headers: HeaderOperations::default(),
         response_headers: HeaderOperations::default(),
     }
@@ -497,6 +499,9 @@ pub fn manager() -> HttpConnectionManager {
         server_header: ServerHeader::Overwrite,
         generate_request_id: true,
         preserve_external_request_id: false,
+        request_id: Default::default(),
+        tracing: None,
+        internal_addresses: Vec::new(),
         always_set_request_id_in_response: false,
         proxy_100_continue: false,
         upgrades: vec![],

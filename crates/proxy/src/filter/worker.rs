@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
-use config::model::Node;
+use config::model::{self, Node};
 
 use super::denial_log::DenialLog;
 use super::retried::RetriedRequests;
 use crate::route::LiveRouting;
 use crate::telemetry::cells::Counter;
+use crate::telemetry::export::Exports;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::Workload;
 use crate::telemetry::log_sink::LogSinks;
@@ -20,6 +21,9 @@ use crate::telemetry::peer_metadata::OwnMetadata;
 use crate::telemetry::recent::{Recent, RecentRequests};
 use crate::telemetry::wall_clock::WallClock;
 use crate::telemetry::watch::Watches;
+use crate::telemetry::trace::Tracers;
+use crate::telemetry::trace::context_watch::{Calls, ContextWatch};
+use crate::telemetry::trace::sampling::Reason;
 use crate::telemetry::{Random, Registry, WorkerMetrics, families, start_time};
 use crate::upstream::UpstreamWorker;
 
@@ -38,6 +42,16 @@ pub struct Shared {
     pub routing: Arc<LiveRouting>,
     /// Requests that failed after retries.
     pub retried: RetriedRequests,
+    /// Who this proxy is.
+    pub node: Node,
+    /// Tracers in use.
+    pub tracers: Tracers,
+    /// Makes spans for listeners that ask for traces and name nobody.
+    pub default_tracer: Option<Arc<model::Tracer>>,
+    /// Whether the program passes context on.
+    pub context_watch: ContextWatch,
+    /// Telemetry on its way to collectors.
+    pub exports: Exports,
     /// Who this proxy is, for its peers.
     pub own: OwnMetadata,
     /// Who this proxy is, for logs and peers: `namespace/workload`.
@@ -49,6 +63,16 @@ pub struct Shared {
 impl Shared {
     /// For a proxy of that node.
     pub fn new(node: &Node, registry: Arc<Registry>, routing: Arc<LiveRouting>) -> Arc<Self> {
+        Self::with_tracer(node, None, registry, routing)
+    }
+
+    /// The same for a proxy whose bootstrap names a tracer.
+    pub fn with_tracer(
+        node: &Node,
+        default_tracer: Option<Arc<model::Tracer>>,
+        registry: Arc<Registry>,
+        routing: Arc<LiveRouting>,
+    ) -> Arc<Self> {
         let own = OwnMetadata::from_node(node);
         let own_workload = registry.workloads.intern(Arc::new(own.workload.clone()));
         Arc::new(Self {
@@ -56,6 +80,11 @@ impl Shared {
             recent: RecentRequests::default(),
             watches: Arc::default(),
             retried: RetriedRequests::default(),
+            node: node.clone(),
+            tracers: Tracers::new(node, registry.clone()),
+            default_tracer,
+            context_watch: ContextWatch::default(),
+            exports: Exports::default(),
             registry,
             routing,
             own_name: format!("{}/{}", own_workload.namespace, own_workload.workload).into(),
@@ -78,6 +107,17 @@ pub struct HttpCells {
     pub allowed: Arc<Counter>,
 }
 
+/// A worker's counts of what one connection manager traces.
+#[derive(Debug)]
+pub struct TracingCells([Arc<Counter>; 4]);
+
+impl TracingCells {
+    /// The count of requests with that reason.
+    pub fn of(&self, reason: Reason) -> &Counter {
+        &self.0[reason as usize]
+    }
+}
+
 /// One worker. Stays on its thread.
 pub struct Worker {
     /// What all workers share.
@@ -97,6 +137,9 @@ pub struct Worker {
     /// What time it is for people.
     pub wall_clock: WallClock,
     cells: RefCell<HashMap<Arc<str>, Rc<HttpCells>>>,
+    /// What the program's calls carry.
+    pub calls: Arc<Calls>,
+    tracing: RefCell<HashMap<Arc<str>, Rc<TracingCells>>>,
     date: RefCell<(u64, Bytes)>,
 }
 
@@ -113,6 +156,8 @@ impl Worker {
             denials: DenialLog::default(),
             wall_clock: WallClock::default(),
             cells: RefCell::default(),
+            calls: shared.context_watch.worker(),
+            tracing: RefCell::default(),
             date: RefCell::default(),
         })
     }
@@ -135,6 +180,26 @@ impl Worker {
             denied: registry.counter(&families::RBAC_DENIED, vec![prefix()]),
             allowed: registry.counter(&families::RBAC_ALLOWED, vec![prefix()]),
         });
+        all.insert(stat_prefix.clone(), cells.clone());
+        cells
+    }
+
+    /// This worker's counts of what the connection managers with that prefix trace.
+    pub fn tracing_cells(&self, stat_prefix: &Arc<str>) -> Rc<TracingCells> {
+        let mut all = self.tracing.borrow_mut();
+        if let Some(cells) = all.get(stat_prefix) {
+            return cells.clone();
+        }
+        // In the order of the reasons.
+        let families = [
+            &families::TRACING_NOT_TRACEABLE,
+            &families::TRACING_RANDOM_SAMPLING,
+            &families::TRACING_SERVICE_FORCED,
+            &families::TRACING_CLIENT_ENABLED,
+        ];
+        let labels = || vec![("envoy_http_conn_manager_prefix", stat_prefix.to_string())];
+        let cells = families.map(|family| self.shared.registry.counter(family, labels()));
+        let cells = Rc::new(TracingCells(cells));
         all.insert(stat_prefix.clone(), cells.clone());
         cells
     }

@@ -2,6 +2,7 @@
 
 pub mod ads;
 pub mod bootstrap;
+mod export;
 pub mod node;
 mod observe;
 mod observe_story;

@@ -16,7 +16,7 @@ use super::ads::{self, Server, SharedBuilder};
 use super::bootstrap::{self, Loaded};
 use super::options::{Mode, Options};
 use super::survive::{Known, Survival};
-use super::{node, observe};
+use super::{export, node, observe};
 use crate::admin;
 use crate::filter::denial_log::DenialLog;
 use crate::filter::{self, Shared};
@@ -129,7 +129,7 @@ impl Host {
         let registry = Arc::new(Registry::with_budget(node::series_budget(&bootstrap.node)?));
         let secrets = Secrets::new();
         let routing = LiveRouting::new(Environment::new(registry.clone(), secrets.clone()));
-        let shared = Shared::new(&bootstrap.node, registry, routing);
+        let shared = Shared::with_tracer(&bootstrap.node, bootstrap.tracer.clone(), registry, routing);
         let live = Live::new();
         let parts = Parts { shared: shared.clone(), secrets: secrets.clone() };
         let ads = bootstrap.ads.as_ref();
@@ -256,6 +256,14 @@ impl Host {
         let mut published = self.builder.builder.borrow().published();
         published.mark_unchanged();
         let drain = tasks.drain();
+        let (served, ending) = watch::channel(false);
+        if let Some(outlets) = self.shared.exports.take() {
+            let exporting = export::run(outlets, self.shared.clone(), ending);
+            tasks.spawn_local("exports", async move {
+                exporting.await;
+                Ok(())
+            });
+        }
         let (minimum, limit) = (self.options.minimum_drain(), self.options.drain_time());
         tasks.spawn_local("configuration", async move {
             loop {
@@ -272,6 +280,8 @@ impl Host {
             // Workers end with their last sender. This task may still be here when the time is over: it must hold none.
             drop(manager);
             listen::drain::run(&listening, minimum, begun + limit).await;
+            // Nobody reads it any more once the exports have ended.
+            let _ = served.send(true);
             Ok(())
         });
         let (builder, drain) = (self.builder.clone(), tasks.drain());

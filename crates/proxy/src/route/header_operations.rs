@@ -38,7 +38,7 @@ pub fn apply(operations: &HeaderOperations, headers: &mut Headers, values: Optio
 }
 
 /// The value of a format; what is missing is empty. `headers` are those being changed.
-fn evaluate(format: &Format, headers: &Headers, values: Option<Values<'_>>) -> Bytes {
+pub fn evaluate(format: &Format, headers: &Headers, values: Option<Values<'_>>) -> Bytes {
     if let [Token::Literal(text)] = format.tokens.as_slice() {
         return Bytes::copy_from_slice(text.as_bytes());
     }

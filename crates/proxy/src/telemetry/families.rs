@@ -117,4 +117,32 @@ families! {
     TCP_RECEIVED_BYTES: "counter" "istio_tcp_received_bytes_total", "Bytes that came from the caller.";
     /// Access log lines that were not written. Label `path`.
     ACCESS_LOG_DROPPED: "counter" "tulle_access_log_dropped_total", "Access log lines dropped because the sink was too slow.";
+    /// Spans sent by OTLP. Envoy's `tracing.opentelemetry.spans_sent`.
+    OPENTELEMETRY_SPANS_SENT: "counter" "envoy_tracing_opentelemetry_spans_sent", "Spans sent by OTLP.";
+    /// Spans that were not sent by OTLP. Envoy's `tracing.opentelemetry.spans_dropped`.
+    OPENTELEMETRY_SPANS_DROPPED: "counter" "envoy_tracing_opentelemetry_spans_dropped", "Spans dropped because the collector was slow, or did not take them.";
+    /// Messages sent because their time had come. Envoy's `tracing.opentelemetry.timer_flushed`.
+    OPENTELEMETRY_TIMER_FLUSHED: "counter" "envoy_tracing_opentelemetry_timer_flushed", "Messages sent before they were full.";
+    /// Spans sent to Zipkin. Envoy's `tracing.zipkin.spans_sent`.
+    ZIPKIN_SPANS_SENT: "counter" "envoy_tracing_zipkin_spans_sent", "Spans sent to Zipkin.";
+    /// Spans that were not sent to Zipkin; Envoy counts messages only.
+    ZIPKIN_SPANS_DROPPED: "counter" "envoy_tracing_zipkin_spans_dropped", "Spans dropped because the collector was slow, or did not take them.";
+    /// Messages sent because their time had come. Envoy's `tracing.zipkin.timer_flushed`.
+    ZIPKIN_TIMER_FLUSHED: "counter" "envoy_tracing_zipkin_timer_flushed", "Messages sent before they were full.";
+    /// Messages that Zipkin took. Envoy's `tracing.zipkin.reports_sent`.
+    ZIPKIN_REPORTS_SENT: "counter" "envoy_tracing_zipkin_reports_sent", "Messages that the collector took.";
+    /// Messages that Zipkin refused. Envoy's `tracing.zipkin.reports_dropped`.
+    ZIPKIN_REPORTS_DROPPED: "counter" "envoy_tracing_zipkin_reports_dropped", "Messages that the collector refused.";
+    /// Messages without an answer. Envoy's `tracing.zipkin.reports_failed`.
+    ZIPKIN_REPORTS_FAILED: "counter" "envoy_tracing_zipkin_reports_failed", "Messages that the collector did not answer.";
+    /// Messages for a cluster that is not there. Envoy's `tracing.zipkin.reports_skipped_no_cluster`.
+    ZIPKIN_REPORTS_WITHOUT_CLUSTER: "counter" "envoy_tracing_zipkin_reports_skipped_no_cluster", "Messages for a cluster that is not there.";
+    /// Requests traced because the client asked. Label `envoy_http_conn_manager_prefix`.
+    TRACING_CLIENT_ENABLED: "counter" "envoy_http_tracing_client_enabled", "Requests traced because the client asked.";
+    /// Requests traced because a program asked. Label `envoy_http_conn_manager_prefix`.
+    TRACING_SERVICE_FORCED: "counter" "envoy_http_tracing_service_forced", "Requests traced because a program of the mesh asked.";
+    /// Requests traced by chance. Label `envoy_http_conn_manager_prefix`.
+    TRACING_RANDOM_SAMPLING: "counter" "envoy_http_tracing_random_sampling", "Requests traced by chance.";
+    /// Requests that are not traced. Label `envoy_http_conn_manager_prefix`.
+    TRACING_NOT_TRACEABLE: "counter" "envoy_http_tracing_not_traceable", "Requests that are not traced.";
 }

@@ -6,6 +6,7 @@ pub mod access_log;
 pub mod attempts;
 pub mod cells;
 pub mod exemplar;
+pub mod export;
 pub mod families;
 pub mod flags;
 pub mod grpc_messages;
@@ -29,6 +30,7 @@ pub mod tcp_cells;
 pub mod wall_clock;
 pub mod watch;
 pub mod watch_filter;
+pub mod trace;
 
 pub use flags::ResponseFlags;
 pub use random::Random;

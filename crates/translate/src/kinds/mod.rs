@@ -14,12 +14,14 @@ pub mod policy_principal;
 pub mod sendable;
 pub mod service;
 pub mod telemetry;
+pub mod tracing;
 pub mod virtual_service;
 pub mod workload_entry;
 
 /// Collects what users must be told about every resource of the World.
 pub fn verdicts(world: &World, notes: &mut Vec<Note>) {
     mesh_config::verdict(world.mesh(), notes);
+    tracing::verdict(world, notes);
     for (_, objects) in world.namespaces() {
         objects.services.values().for_each(|it| service::verdict(world, it, notes));
         objects.workload_entries.values().for_each(|it| workload_entry::verdict(it, notes));

@@ -18,7 +18,7 @@ use crate::kinds::authorization_policy;
 use crate::scope::Scope;
 use crate::values;
 use crate::xds::header_limits::{self, HeaderLimits};
-use crate::xds::{access_log, stats};
+use crate::xds::{access_log, stats, tracing};
 
 /// Name of the network filter.
 pub const NAME: &str = "envoy.filters.network.http_connection_manager";
@@ -45,7 +45,7 @@ pub fn inbound(scope: &Scope<'_>, routes: RouteConfiguration, rules: &authorizat
     filters.extend(last_filters(scope, WorkloadMode::Server));
     let stat_prefix =
         format!("inbound_{}", scope.instances.first().map(|it| it.address.to_string()).unwrap_or_default());
-    canonical::pack(&HttpConnectionManager {
+    let mut manager = HttpConnectionManager {
         stat_prefix,
         http_filters: filters,
         server_header_transformation: hcm::ServerHeaderTransformation::PassThrough as i32,
@@ -53,7 +53,9 @@ pub fn inbound(scope: &Scope<'_>, routes: RouteConfiguration, rules: &authorizat
         set_current_client_cert_details: Some(details),
         route_specifier: Some(hcm::RouteSpecifier::RouteConfig(routes)),
         ..common(scope, WorkloadMode::Server, header_limits::FROM_PEERS)
-    })
+    };
+    tracing::configure(scope, WorkloadMode::Server, &mut manager);
+    canonical::pack(&manager)
 }
 
 /// For requests of the app: the routes are asked for by name.
@@ -71,12 +73,14 @@ pub fn outbound(scope: &Scope<'_>, stat_prefix: String, route_name: &str) -> Any
     filters.extend(last_filters(scope, WorkloadMode::Client));
     let rds =
         Rds { config_source: Some(values::ads(scope.is_tulle())), route_config_name: route_name.to_owned() };
-    canonical::pack(&HttpConnectionManager {
+    let mut manager = HttpConnectionManager {
         stat_prefix,
         http_filters: filters,
         route_specifier: Some(hcm::RouteSpecifier::Rds(rds)),
         ..common(scope, WorkloadMode::Client, header_limits::FROM_APPS)
-    })
+    };
+    tracing::configure(scope, WorkloadMode::Client, &mut manager);
+    canonical::pack(&manager)
 }
 
 fn common(scope: &Scope<'_>, side: WorkloadMode, limits: HeaderLimits) -> HttpConnectionManager {

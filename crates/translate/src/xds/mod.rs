@@ -11,6 +11,8 @@ pub mod load_assignment;
 pub mod route_configuration;
 pub mod stats;
 pub mod tcp_proxy;
+pub mod tracer;
+pub mod tracing;
 pub mod transport_socket;
 pub mod upstream_http;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::kinds::service::Service;
+use api::kinds::telemetry::WorkloadMode;
 use api::{Kind, Resource};
 use protos::envoy::envoy::config::route::v3::{
     Decorator, DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
@@ -14,6 +15,7 @@ use crate::kinds::{http_route, service, virtual_service};
 use crate::merge;
 use crate::scope::Scope;
 use crate::world::origin;
+use crate::xds::tracing;
 use crate::{host, names, values};
 
 /// Hosts outside the registry are routed on this port unless a Service of the same rule says another.
@@ -48,7 +50,7 @@ pub fn outbound(scope: &Scope<'_>, name: &str) -> Option<RouteConfiguration> {
     };
     let mut hosts = VirtualHosts {
         bare_port: only_port.unwrap_or(DEFAULT_PORT),
-        decorated: !scope.is_tulle(),
+        decorated: !scope.is_tulle() || tracing::is_on(scope, WorkloadMode::Client),
         ..Default::default()
     };
     for service in scope.services() {
@@ -213,11 +215,12 @@ pub fn inbound(scope: &Scope<'_>, service: &Resource<Service>, port: u16) -> Rou
         ..Default::default()
     };
     let operation = format!("{}:{port}/*", service::fqdn(service));
+    let decorated = !scope.is_tulle() || tracing::is_on(scope, WorkloadMode::Server);
     let route = Route {
         name: "default".to_owned(),
         r#match: Some(every_request()),
         metadata: values::origin(&origin(Kind::Service, &service.meta)),
-        decorator: (!scope.is_tulle()).then(|| Decorator { operation, ..Default::default() }),
+        decorator: decorated.then(|| Decorator { operation, ..Default::default() }),
         action: Some(Action::Route(action)),
         ..Default::default()
     };
