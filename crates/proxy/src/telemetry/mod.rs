@@ -20,10 +20,10 @@ pub mod record;
 pub mod registry;
 pub mod request_id;
 pub mod start_time;
+pub mod trace;
 pub mod wall_clock;
 pub mod watch;
 pub mod watch_filter;
-pub mod trace;
 
 pub use flags::ResponseFlags;
 pub use random::Random;
