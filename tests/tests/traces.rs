@@ -142,12 +142,12 @@ fn a_span_for_every_try_where_it_is_asked_for() {
     let collector = Collector::start(&python, folder.path());
     let tracing = json!({"spawn_upstream_span": true});
     let own = collector.chain(Protocol::Grpc, &tracing, folder.path(), tulle(folder.path()));
-    let ours = spans(&own, &collector, 16);
+    let ours = spans(&own, &collector, 17);
     let tries: Vec<String> =
         tree(&ours).into_iter().filter(|line| line.contains("pricing CLIENT router next")).collect();
     assert_eq!(
         tries,
-        ["9 pricing CLIENT router next egress 503 error", "9 pricing CLIENT router next egress 200"]
+        ["11 pricing CLIENT router next egress 503 error", "11 pricing CLIENT router next egress 200"]
     );
     let retries: Vec<&str> =
         ours.iter().filter_map(|span| span.tags.get("retry.count")).map(String::as_str).collect();

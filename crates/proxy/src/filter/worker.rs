@@ -19,11 +19,11 @@ use crate::telemetry::labels::Workload;
 use crate::telemetry::log_sink::LogSinks;
 use crate::telemetry::peer_metadata::OwnMetadata;
 use crate::telemetry::recent::{Recent, RecentRequests};
-use crate::telemetry::wall_clock::WallClock;
-use crate::telemetry::watch::Watches;
 use crate::telemetry::trace::Tracers;
 use crate::telemetry::trace::context_watch::{Calls, ContextWatch};
 use crate::telemetry::trace::sampling::Reason;
+use crate::telemetry::wall_clock::WallClock;
+use crate::telemetry::watch::Watches;
 use crate::telemetry::{Random, Registry, WorkerMetrics, families, start_time};
 use crate::upstream::UpstreamWorker;
 

@@ -27,10 +27,10 @@ pub mod series;
 pub mod shape;
 pub mod start_time;
 pub mod tcp_cells;
+pub mod trace;
 pub mod wall_clock;
 pub mod watch;
 pub mod watch_filter;
-pub mod trace;
 
 pub use flags::ResponseFlags;
 pub use random::Random;
