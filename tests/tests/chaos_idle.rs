@@ -2,13 +2,15 @@
 //! lost, and no POST once the limit is known.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::chaos::soak::{either, measured};
 use tests::chaos::{Instance, Mesh};
 use tests::load::Plan;
-use tests::load::client::Client;
+use tests::load::client::{Client, read_answer};
 use tests::{get, until};
 
 /// Connections that become idle together.
@@ -103,7 +105,9 @@ fn programs_that_close_idle_connections_cost_no_request() {
         assert!(rounds > LEARNT + 1, "{name}: only {rounds} rounds");
     }
     // The control: the programs do close.
-    let mut idle = std::net::TcpStream::connect(mesh.program(&instances[0])).unwrap();
-    idle.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(std::io::Read::read(&mut idle, &mut [0]).unwrap(), 0);
+    let mut idle = BufReader::new(TcpStream::connect(mesh.program(&instances[0])).unwrap());
+    idle.get_ref().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    idle.get_mut().write_all(b"GET / HTTP/1.1\r\nhost: one\r\n\r\n").unwrap();
+    read_answer(&mut idle).unwrap();
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
 }

@@ -30,6 +30,15 @@ pub struct Options {
     /// The debug profile and the short form, for trying it out; nothing is written
     #[arg(long)]
     debug: bool,
+    /// Niceness of the tests and all their processes; below 0 what they measure is less what others leave to them
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    nice: i8,
+    /// Nothing is built: a folder with release binaries of the mesh and the tests' executables
+    #[arg(long, requires = "commit")]
+    prebuilt: Option<PathBuf>,
+    /// The commit that they are of
+    #[arg(long)]
+    commit: Option<String>,
     /// Nothing is run: the page is written from the raw numbers
     #[arg(long)]
     render: bool,
@@ -44,6 +53,8 @@ struct Run {
     begun: String,
     seconds: u64,
     passed: bool,
+    /// Niceness of all its processes.
+    nice: i8,
     /// Load average of one minute before and after: what else the machine did.
     load_before: f64,
     load_after: f64,
@@ -70,10 +81,12 @@ pub fn run(options: &Options, root: &Path, tracked: &[PathBuf]) -> Result<bool, 
         if files.is_empty() {
             return Err("no test file fits".to_owned());
         }
-        build(root, &files, options.debug)?;
+        if options.prebuilt.is_none() {
+            build(root, &files, options.debug)?;
+        }
         for (at, file) in files.iter().enumerate() {
             eprintln!("soak: {file} ({} of {})", at + 1, files.len());
-            let run = one(root, file, options.debug)?;
+            let run = one(root, file, options)?;
             eprintln!(
                 "soak: {file}: {} after {} s",
                 if run.passed { "passed" } else { "FAILED" },
@@ -121,15 +134,24 @@ fn chaos_files(tracked: &[PathBuf], only: Option<&str>) -> Vec<String> {
     chaos.filter(|name| only.is_none_or(|only| name.contains(only))).map(str::to_owned).collect()
 }
 
-fn one(root: &Path, file: &str, debug: bool) -> Result<Run, String> {
+fn one(root: &Path, file: &str, options: &Options) -> Result<Run, String> {
     let (begun, load_before) = (said(root, "date", &["-u", "+%F %R"])?, load());
     let started = Instant::now();
-    let mut command = Command::new("cargo");
-    command.args(["test", "-p", "tests", "--test", file]);
+    let mut words: Vec<PathBuf> = Vec::new();
+    if options.nice != 0 {
+        words.extend(["nice", "-n", &options.nice.to_string()].map(PathBuf::from));
+    }
+    match &options.prebuilt {
+        Some(folder) => words.push(executable(&root.join(folder), file)?),
+        None => words.extend(["cargo", "test", "-p", "tests", "--test", file, "--"].map(PathBuf::from)),
+    }
     // One after the other: each of them wants the whole machine.
-    command.args(["--", "--nocapture", "--test-threads", "1"]);
-    if !debug {
-        command.env(LONG, "1").env(BINARIES, root.join("target/release"));
+    words.extend(["--nocapture", "--test-threads", "1"].map(PathBuf::from));
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    if !options.debug {
+        let binaries = options.prebuilt.as_deref().unwrap_or(Path::new("target/release"));
+        command.env(LONG, "1").env(BINARIES, root.join(binaries));
     }
     let child = command.current_dir(root).stdout(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| format!("cargo test: {error}"))?;
@@ -141,14 +163,29 @@ fn one(root: &Path, file: &str, debug: bool) -> Result<Run, String> {
     }
     let status = child.wait().map_err(|error| format!("cargo test: {error}"))?;
     Ok(Run {
-        commit: commit(root)?,
+        commit: options.commit.clone().map_or_else(|| commit(root), Ok)?,
         begun,
         seconds: started.elapsed().as_secs(),
         passed: status.success(),
+        nice: options.nice,
         load_before,
         load_after: load(),
         measured,
     })
+}
+
+/// The executable that cargo made of a test file: its name goes on with a hash.
+fn executable(folder: &Path, file: &str) -> Result<PathBuf, String> {
+    let fail = |error: std::io::Error| format!("{}: {error}", folder.display());
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let hash = name.strip_prefix(file).and_then(|rest| rest.strip_prefix('-'));
+        if hash.is_some_and(|hash| !hash.contains('.')) {
+            return Ok(path);
+        }
+    }
+    Err(format!("{}: no executable of {file}", folder.display()))
 }
 
 /// Name and numbers of a line of a test. The harness may have begun the line with the name of the test.

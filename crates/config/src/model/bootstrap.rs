@@ -19,6 +19,11 @@ pub struct Bootstrap {
     pub ads: Option<AdsConfig>,
     /// Where the certificates `default` and `ROOTCA` come from (`node.metadata.TULLE_IDENTITY`).
     pub identity: Option<Identity>,
+    /// Runtime settings that act.
+    pub runtime: super::RuntimeSettings,
+    /// File to which ejections and returns are written, one JSON object a line
+    /// (`cluster_manager.outlier_detection.event_log_path`).
+    pub outlier_event_log: Option<Arc<str>>,
 }
 
 /// Who a proxy is. The identity block is not part of it: it is never sent to an xDS server.

@@ -40,6 +40,7 @@ mod route;
 mod route_action;
 mod route_configuration;
 mod route_match;
+mod runtime;
 mod string_matcher;
 mod tcp_proxy;
 mod tls;

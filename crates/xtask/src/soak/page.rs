@@ -25,13 +25,13 @@ pub fn of(runs: &Runs, machine: &str) -> String {
         text,
         "\nMachine: {machine}; shared by the mesh, its programs, the load, and whatever else the load average shows.\n"
     );
-    text.push_str("| test | passed | begun (UTC) | seconds | load before, after | commit |\n|---|---|---|---|---|---|\n");
+    text.push_str("| test | passed | begun (UTC) | seconds | load before, after | nice | commit |\n|---|---|---|---|---|---|---|\n");
     for (file, run) in runs {
-        let Run { passed, begun, seconds, load_before, load_after, commit, .. } = run;
+        let Run { passed, begun, seconds, load_before, load_after, commit, nice, .. } = run;
         let passed = if *passed { "yes" } else { "**no**" };
         let _ = writeln!(
             text,
-            "| {file} | {passed} | {begun} | {seconds} | {load_before}, {load_after} | {commit} |"
+            "| {file} | {passed} | {begun} | {seconds} | {load_before}, {load_after} | {nice} | {commit} |"
         );
     }
     for (file, run) in runs {
@@ -74,6 +74,7 @@ mod tests {
             begun: "2026-01-01 10:00".to_owned(),
             seconds: 61,
             passed: false,
+            nice: -5,
             load_before: 1.5,
             load_after: 2.0,
             measured: vec![(
@@ -82,7 +83,10 @@ mod tests {
             )],
         };
         let page = of(&Runs::from([("chaos_kill".to_owned(), run)]), "2 × x");
-        assert!(page.contains("| chaos_kill | **no** | 2026-01-01 10:00 | 61 | 1.5, 2 | abc |"), "{page}");
+        assert!(
+            page.contains("| chaos_kill | **no** | 2026-01-01 10:00 | 61 | 1.5, 2 | -5 | abc |"),
+            "{page}"
+        );
         assert!(
             page.contains("| kill tulled | requests: 5, statuses: {200: 5}, series: 1 … 7 (7 values) |"),
             "{page}"
