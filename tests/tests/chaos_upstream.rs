@@ -1,10 +1,12 @@
 //! Programs that misbehave under load: what they do to one request stays with that request, and no POST is done twice.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+use std::time::Duration;
+
 use tests::chaos::soak::{either, measured};
 use tests::chaos::{Instance, Mesh};
 use tests::load::{Load, Plan, Report};
-use tests::{get, until};
+use tests::{get, until, until_within};
 
 /// Whoever asks for `/hang` waits for a second.
 const RULES: &str = "
@@ -17,6 +19,9 @@ spec:
   - {match: [{uri: {prefix: /hang}}], timeout: 1s, route: [{destination: {host: back}}]}
   - {route: [{destination: {host: back}}], retries: {attempts: 0}}
 ";
+
+/// How long a load may take on a busy machine.
+const LONG: Duration = Duration::from_secs(300);
 
 /// A load in which every request asks the program for the same.
 fn asking(good: &Plan, target: &str, script: &str) -> Plan {
@@ -32,7 +37,7 @@ fn asking(good: &Plan, target: &str, script: &str) -> Plan {
 /// Sends a load for a while beside the good one.
 fn beside(good: &Load, plan: &Plan, run: &str, requests: usize) -> Report {
     let load = Load::start(plan, run);
-    until("the bad requests have ended", || (load.ended() >= requests).then_some(()));
+    until_within(LONG, "the bad requests have ended", || (load.ended() >= requests).then_some(()));
     good.more(10);
     load.finish()
 }
@@ -41,7 +46,7 @@ fn beside(good: &Load, plan: &Plan, run: &str, requests: usize) -> Report {
 /// surplus bytes are nobody's answer. So no other load runs beside this one.
 fn more_than_announced(plan: &Plan, requests: usize) -> Report {
     let load = Load::start(&asking(plan, "/", "bytes=5000,length=1000"), "surplus");
-    until("the requests have ended", || (load.ended() >= requests).then_some(()));
+    until_within(LONG, "the requests have ended", || (load.ended() >= requests).then_some(()));
     let report = load.finish();
     let statuses = report.statuses();
     measured("upstream bytes=5000,length=1000", &report.numbers());

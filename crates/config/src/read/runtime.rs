@@ -76,7 +76,7 @@ fn set(cx: &mut Context, key: &str, value: &Value, settings: &mut RuntimeSetting
     Ok(())
 }
 
-fn count(cx: &Context, key: &str, value: &Value) -> Result<u64> {
+fn count(cx: &mut Context, key: &str, value: &Value) -> Result<u64> {
     let number = match value {
         Value::Number(number) if *number >= 0.0 && *number <= 2f64.powi(53) && number.fract() == 0.0 => {
             Some(*number as u64)
@@ -87,7 +87,7 @@ fn count(cx: &Context, key: &str, value: &Value) -> Result<u64> {
     number.ok_or_else(|| cx.refused_field(key, "is not a number of connections"))
 }
 
-fn truth(cx: &Context, key: &str, value: &Value) -> Result<bool> {
+fn truth(cx: &mut Context, key: &str, value: &Value) -> Result<bool> {
     match value {
         Value::Bool(value) => Ok(*value),
         Value::String(text) if matches!(&**text, "true" | "false") => Ok(&**text == "true"),
