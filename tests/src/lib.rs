@@ -19,10 +19,14 @@ use std::time::{Duration, Instant};
 /// How long a state may take to come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Names the folder of the binaries under test where they are not beside the tests, as the soak's release binaries.
+const BINARIES: &str = "TULLE_BINARIES";
+
 /// Path of one of our binaries, which `cargo build --bins` has put beside the tests.
 pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let path = own.ancestors().nth(2).unwrap().join(name);
+    let beside = || own.ancestors().nth(2).unwrap().to_owned();
+    let path = std::env::var_os(BINARIES).map_or_else(beside, PathBuf::from).join(name);
     assert!(path.is_file(), "{} is missing; run `cargo build --bins` first", path.display());
     path
 }

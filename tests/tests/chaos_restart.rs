@@ -2,7 +2,6 @@
 //! other. No request fails, and every request is executed exactly once at every hop.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-use serde_json::json;
 use tests::chaos::soak::{either, measured};
 use tests::chaos::{Instance, Mesh};
 use tests::load::{Load, Plan};
@@ -28,7 +27,7 @@ fn a_rolling_restart_of_a_chain_loses_nothing() {
     until("the chain answers", || tests::get(plan.address, "/").filter(|answer| answer.contains(" 200 ")));
     let load = Load::start(&plan, "roll");
     load.more(either(150, 5_000));
-    for _ in 0..either(1, 5) {
+    for _ in 0..either(1, 4) {
         for service in HOPS {
             for instance in mesh.instances(service) {
                 mesh.roll(&instance);
@@ -37,12 +36,11 @@ fn a_rolling_restart_of_a_chain_loses_nothing() {
         }
     }
     let report = load.finish();
-    let shown = json!({
-        "requests": report.outcomes.len(), "rate": report.rate(), "statuses": report.statuses(),
-        "p50_ms": report.latency(0.5), "p99_ms": report.latency(0.99), "max_ms": report.latency(1.0),
-    });
-    measured("rolling-restart", &shown);
+    measured("rolling restart of a chain of three, each instance in turn", &report.numbers());
     report.assert_nothing_failed();
+    // Whoever meets a closing listener goes elsewhere at once: no handshake is repeated a second later.
+    let p99 = report.latency(0.99);
+    assert!(p99 < either(1_000.0, 300.0), "p99 is {p99} ms");
     for service in HOPS {
         mesh.records(service).assert_nothing_lost_or_done_twice(&report);
     }

@@ -132,6 +132,10 @@ const DESTINATION_RULE: Table = &[
     ("spec.subsets[].labels.*", Acts),
     ("spec.trafficPolicy.portLevelSettings[].port.number", Acts),
     ("spec.subsets[].trafficPolicy.portLevelSettings[].port.number", Acts),
+    ("spec.trafficPolicy.retryBudget.percent", Acts),
+    ("spec.trafficPolicy.retryBudget.minRetryConcurrency", Acts),
+    ("spec.subsets[].trafficPolicy.retryBudget.percent", Acts),
+    ("spec.subsets[].trafficPolicy.retryBudget.minRetryConcurrency", Acts),
 ];
 
 const PEER_AUTHENTICATION: Table =

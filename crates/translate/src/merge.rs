@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use api::kinds::authorization_policy::AuthorizationPolicy;
 use api::kinds::destination_rule::{
-    ClientTlsSettings, ConnectionPoolSettings, DestinationRule, OutlierDetection, PortTrafficPolicy, Subset,
-    TrafficPolicy,
+    ClientTlsSettings, ConnectionPoolSettings, DestinationRule, OutlierDetection, PortTrafficPolicy,
+    RetryBudget, Subset, TrafficPolicy,
 };
 use api::kinds::load_balancer::LoadBalancerSettings;
 use api::kinds::peer_authentication::{MutualTlsMode, PeerAuthentication};
@@ -199,7 +199,7 @@ fn merge_rules<'w>(mut rules: Vec<&'w Arc<Resource<DestinationRule>>>) -> Merged
     merged
 }
 
-/// The policy of one cluster: the four blocks that act, each from the rule that decides it.
+/// The policy of one cluster: the blocks that act, each from the rule that decides it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ClusterPolicy<'w> {
     /// Choice of the endpoint.
@@ -210,6 +210,8 @@ pub struct ClusterPolicy<'w> {
     pub outlier_detection: Option<&'w OutlierDetection>,
     /// TLS of the client; absent means automatic.
     pub tls: Option<&'w ClientTlsSettings>,
+    /// How many retries may run at once; ports have none of their own.
+    pub retry_budget: Option<&'w RetryBudget>,
 }
 
 impl<'w> ClusterPolicy<'w> {
@@ -219,6 +221,7 @@ impl<'w> ClusterPolicy<'w> {
             connection_pool: port.connection_pool.as_ref(),
             outlier_detection: port.outlier_detection.as_ref(),
             tls: port.tls.as_ref(),
+            retry_budget: None,
         }
     }
 
@@ -228,6 +231,7 @@ impl<'w> ClusterPolicy<'w> {
             connection_pool: policy.connection_pool.as_ref(),
             outlier_detection: policy.outlier_detection.as_ref(),
             tls: policy.tls.as_ref(),
+            retry_budget: policy.retry_budget.as_ref(),
         }
     }
 
@@ -238,6 +242,7 @@ impl<'w> ClusterPolicy<'w> {
             connection_pool: above.connection_pool.or(self.connection_pool),
             outlier_detection: above.outlier_detection.or(self.outlier_detection),
             tls: above.tls.or(self.tls),
+            retry_budget: above.retry_budget.or(self.retry_budget),
         }
     }
 }
@@ -257,18 +262,21 @@ pub fn cluster_policy<'w>(
     subset: Option<&'w TrafficPolicy>,
     port: u16,
 ) -> ClusterPolicy<'w> {
+    // A port cannot say anything about retries: what stands above it stays.
+    let retry_budget = [subset, base].into_iter().flatten().find_map(|policy| policy.retry_budget.as_ref());
     let base = base.map(|policy| match port_level(policy, port) {
         Some(level) => ClusterPolicy::of_port(level),
         None => ClusterPolicy::of(policy),
     });
     let base = base.unwrap_or_default();
-    match subset {
+    let policy = match subset {
         None => base,
         Some(policy) => match port_level(policy, port) {
             Some(level) => ClusterPolicy::of_port(level),
             None => base.overlaid(ClusterPolicy::of(policy)),
         },
-    }
+    };
+    ClusterPolicy { retry_budget, ..policy }
 }
 
 /// A subset with everything that it inherits written into it, so that it can outlive its rule.
@@ -280,6 +288,7 @@ pub fn detached_subset(base: Option<&TrafficPolicy>, subset: &Subset) -> Subset 
         connection_pool: own.connection_pool.clone().or_else(|| base.connection_pool.clone()),
         outlier_detection: own.outlier_detection.clone().or_else(|| base.outlier_detection.clone()),
         tls: own.tls.clone().or_else(|| base.tls.clone()),
+        retry_budget: own.retry_budget.clone().or_else(|| base.retry_budget.clone()),
         ..own.clone()
     };
     for level in &base.port_level_settings {

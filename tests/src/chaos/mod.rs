@@ -1,6 +1,7 @@
 //! A mesh of chains: services that call one another through their sidecars, every one a process that can be drained,
 //! killed and started again while a load counts.
 
+pub mod bytes;
 pub mod soak;
 pub mod upstream;
 
@@ -32,17 +33,24 @@ pub struct Instance {
     pub host: u8,
     /// The service that its program passes requests on to.
     pub next: Option<&'static str>,
+    /// Name of its service's port, which tells the protocol.
+    pub port: &'static str,
 }
 
 impl Instance {
     /// An instance of a service that answers by itself.
     pub fn new(service: &'static str, host: u8) -> Instance {
-        Instance { service, host, next: None }
+        Instance { service, host, next: None, port: "http" }
     }
 
     /// An instance that passes requests on.
     pub fn to(service: &'static str, host: u8, next: &'static str) -> Instance {
-        Instance { service, host, next: Some(next) }
+        Instance { next: Some(next), ..Instance::new(service, host) }
+    }
+
+    /// The same with another name of the port, such as `grpc`.
+    pub fn speaking(self, port: &'static str) -> Instance {
+        Instance { port, ..self }
     }
 
     /// Name of its sidecar's process.
@@ -124,12 +132,12 @@ impl Mesh {
         let block = self.block;
         let mut seen: Vec<&str> = Vec::new();
         for instance in &self.instances {
-            let (service, host) = (instance.service, instance.host);
+            let (service, host, port) = (instance.service, instance.host, instance.port);
             if !seen.contains(&service) {
                 seen.push(service);
                 let vip = seen.len();
                 writeln!(text, "apiVersion: v1\nkind: Service\nmetadata: {{name: {service}}}").unwrap();
-                writeln!(text, "spec: {{selector: {{app: {service}}}, clusterIP: 127.{block}.1.{vip}, ports: [{{name: http, port: {PORT}, targetPort: {PORT}}}]}}\n---").unwrap();
+                writeln!(text, "spec: {{selector: {{app: {service}}}, clusterIP: 127.{block}.1.{vip}, ports: [{{name: {port}, port: {PORT}, targetPort: {PORT}}}]}}\n---").unwrap();
             }
             writeln!(text, "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: {service}-{host}}}").unwrap();
             writeln!(text, "spec: {{address: 127.{block}.0.{host}, labels: {{app: {service}}}, serviceAccount: {service}}}\n---").unwrap();
@@ -194,7 +202,7 @@ impl Mesh {
         let bootstrap = self.bootstrap(instance);
         let proxy = binary("tulle-proxy");
         let script =
-            format!("{before} && exec {} -c {} --concurrency 2", proxy.display(), bootstrap.display());
+            format!("{before} && exec {} -c {} --concurrency 2 $FLAGS", proxy.display(), bootstrap.display());
         let folder = self.own_folder(&instance.name());
         let words = [wrapper, &["/bin/sh", "-c", &script]].concat();
         let process = Process::start_command(Command::new(words[0]).args(&words[1..]), &folder);

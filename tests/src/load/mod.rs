@@ -2,7 +2,9 @@
 //! records of what they executed. Nothing lost, nothing done twice, is then a matter of counting on both sides.
 
 pub mod client;
+pub mod h2;
 pub mod records;
+pub mod socket;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,9 +15,33 @@ use std::time::{Duration, Instant};
 
 use client::{Client, Sent};
 
+/// How the callers speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1, a connection for each caller.
+    Http1,
+    /// HTTP/2 with prior knowledge; several callers share a connection.
+    Http2,
+    /// gRPC over HTTP/2: a call with so many messages, one after the other. One is a unary call.
+    Grpc {
+        /// Messages of a call.
+        messages: u32,
+    },
+    /// A WebSocket with so many messages, one after the other.
+    WebSocket {
+        /// Messages of a session.
+        messages: u32,
+    },
+}
+
+/// Pause of a stream or a session between two messages.
+pub const BETWEEN_MESSAGES: Duration = Duration::from_millis(50);
+
 /// What is sent.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// How it is sent.
+    pub speaks: Speaks,
     /// Where to.
     pub address: SocketAddr,
     /// Path, or a URL for an HTTP proxy.
@@ -40,6 +66,7 @@ impl Plan {
     /// POSTs and GETs in turn, on connections that are kept for 100 requests.
     pub fn new(address: SocketAddr, host: &str, rate: u64) -> Plan {
         Plan {
+            speaks: Speaks::Http1,
             address,
             target: "/".to_owned(),
             host: host.to_owned(),
@@ -82,12 +109,26 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let (next, outcomes) = (Arc::new(AtomicU64::new(0)), Arc::<Mutex<Vec<Outcome>>>::default());
         let started = Instant::now();
-        let caller = |_| {
-            let (plan, run) = (plan.clone(), run.to_owned());
-            let (stop, next, outcomes) = (stop.clone(), next.clone(), outcomes.clone());
-            std::thread::spawn(move || call(&plan, &run, started, &stop, &next, &outcomes))
+        let schedule =
+            Schedule { run: run.to_owned(), started, stop: stop.clone(), next, outcomes: outcomes.clone() };
+        let threads = match plan.speaks {
+            Speaks::Http2 | Speaks::Grpc { .. } => 1,
+            Speaks::Http1 | Speaks::WebSocket { .. } => plan.callers,
         };
-        let callers = (0..plan.callers).map(caller).collect();
+        let caller = |_| {
+            let (plan, schedule) = (plan.clone(), schedule.clone());
+            std::thread::spawn(move || match plan.speaks {
+                Speaks::Http1 => {
+                    let mut client = Client::new(&plan);
+                    schedule.keep(&plan, |method, id| client.send(method, id));
+                }
+                Speaks::WebSocket { messages } => {
+                    schedule.keep(&plan, |_, id| socket::session(&plan, id, messages));
+                }
+                Speaks::Http2 | Speaks::Grpc { .. } => h2::run(&plan, &schedule),
+            })
+        };
+        let callers = (0..threads).map(caller).collect();
         Load { stop, outcomes, callers, started }
     }
 
@@ -115,29 +156,62 @@ impl Load {
     }
 }
 
-fn call(
-    plan: &Plan,
-    run: &str,
+/// Says who sends what when, and takes down how it went.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    run: String,
     started: Instant,
-    stop: &AtomicBool,
-    next: &AtomicU64,
-    outcomes: &Mutex<Vec<Outcome>>,
-) {
-    let mut client = Client::new(plan);
-    loop {
-        let number = next.fetch_add(1, Ordering::Relaxed);
-        let due = started + Duration::from_nanos(number * 1_000_000_000 / plan.rate);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
+    stop: Arc<AtomicBool>,
+    next: Arc<AtomicU64>,
+    outcomes: Arc<Mutex<Vec<Outcome>>>,
+}
+
+/// A request that is to be sent.
+pub struct Turn {
+    /// Its place in the load.
+    pub number: u64,
+    /// When it is to be sent.
+    pub due: Instant,
+}
+
+impl Schedule {
+    /// The next request.
+    pub fn turn(&self, plan: &Plan) -> Turn {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Turn { number, due: self.started + Duration::from_nanos(number * 1_000_000_000 / plan.rate) }
+    }
+
+    /// Whether nothing more is to be sent.
+    pub fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Method and name of a request.
+    pub fn name(&self, plan: &Plan, number: u64) -> (&'static str, String) {
         let get = plan.get_every > 0 && number.is_multiple_of(plan.get_every);
         let (method, letter) = if get { ("GET", 'G') } else { ("POST", 'P') };
-        let id = format!("{letter}{run}-{number}");
-        let begun = Instant::now();
-        let Sent { status, detail } = client.send(method, &id);
-        let (at, took) = (begun.duration_since(started), begun.elapsed());
-        outcomes.lock().unwrap().push(Outcome { id, status, detail, at, took });
+        (method, format!("{letter}{}-{number}", self.run))
+    }
+
+    /// Takes down how a request went that was sent at `begun`.
+    pub fn ended(&self, id: String, begun: Instant, sent: Sent) {
+        let (at, took) = (begun.duration_since(self.started), begun.elapsed());
+        let Sent { status, detail } = sent;
+        self.outcomes.lock().unwrap().push(Outcome { id, status, detail, at, took });
+    }
+
+    fn keep(&self, plan: &Plan, mut send: impl FnMut(&'static str, &str) -> Sent) {
+        loop {
+            let Turn { number, due } = self.turn(plan);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if self.is_over() {
+                return;
+            }
+            let (method, id) = self.name(plan, number);
+            let begun = Instant::now();
+            let sent = send(method, &id);
+            self.ended(id, begun, sent);
+        }
     }
 }
 
@@ -176,10 +250,24 @@ impl Report {
         all.get(at).map_or(0.0, |took| took.as_secs_f64() * 1e3)
     }
 
+    /// The numbers of a load: how many, how fast, how they ended, how long they took.
+    pub fn numbers(&self) -> serde_json::Value {
+        serde_json::json!({
+            "requests": self.outcomes.len(), "seconds": self.took.as_secs(), "rate": self.rate().round(),
+            "statuses": self.statuses(), "p50_ms": rounded(self.latency(0.5)), "p99_ms": rounded(self.latency(0.99)),
+            "p999_ms": rounded(self.latency(0.999)), "max_ms": rounded(self.latency(1.0)),
+        })
+    }
+
     /// Every request was answered with 200.
     pub fn assert_nothing_failed(&self) {
         let failed = self.failed();
         let shown: Vec<_> = failed.iter().take(5).collect();
         assert!(failed.is_empty(), "{} of {} failed: {shown:#?}", failed.len(), self.outcomes.len());
     }
+}
+
+/// With one digit after the point.
+pub fn rounded(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
 }

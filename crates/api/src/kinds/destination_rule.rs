@@ -259,8 +259,8 @@ pub enum ProxyProtocolVersion {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RetryBudget {
-    /// Share of active requests; default 20.
-    pub percent: Option<super::common::Percent>,
+    /// Share of active requests in percent; default 20.
+    pub percent: Option<f64>,
     /// Always allowed; default 3.
     pub min_retry_concurrency: u32,
     /// Interval over which requests count; default 0ms.

@@ -168,5 +168,7 @@ fn tunnel(settings: &TunnelSettings, field: &str, report: &mut Report<'_>) {
 }
 
 fn retry_budget(budget: &RetryBudget, field: &str, report: &mut Report<'_>) {
-    shared::percentage(report, &path::key(field, "percent"), budget.percent);
+    if let Some(percent) = budget.percent.filter(|percent| !(0.0..=100.0).contains(percent)) {
+        report.error(&path::key(field, "percent"), format!("{percent} is not between 0 and 100"));
+    }
 }

@@ -21,6 +21,11 @@ pub struct Bootstrap {
     pub identity: Option<Identity>,
     /// Makes spans for listeners that ask for traces and name nobody.
     pub tracer: Option<Arc<Tracer>>,
+    /// Runtime settings that act.
+    pub runtime: super::RuntimeSettings,
+    /// File to which ejections and returns are written, one JSON object a line
+    /// (`cluster_manager.outlier_detection.event_log_path`).
+    pub outlier_event_log: Option<Arc<str>>,
 }
 
 /// Who a proxy is. The identity block is not part of it: it is never sent to an xDS server.

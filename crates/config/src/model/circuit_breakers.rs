@@ -21,6 +21,16 @@ pub struct CircuitBreakers {
     pub max_connections_per_host: Option<u32>,
 }
 
+impl CircuitBreakers {
+    /// The limits of a priority.
+    pub fn of(&self, priority: Priority) -> &Thresholds {
+        match priority {
+            Priority::Default => &self.default,
+            Priority::High => &self.high,
+        }
+    }
+}
+
 /// `CircuitBreakers.Thresholds`: a number of `u32::MAX` means no limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thresholds {

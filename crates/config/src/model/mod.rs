@@ -23,6 +23,7 @@ pub mod rbac;
 pub mod regex;
 pub mod retry;
 pub mod route;
+pub mod runtime;
 pub mod tcp_proxy;
 pub mod tls;
 pub mod tracing;
@@ -63,6 +64,7 @@ pub use route::{
     Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
     WeightedClusters,
 };
+pub use runtime::RuntimeSettings;
 pub use tcp_proxy::{TcpCluster, TcpProxy};
 pub use tls::{
     CertificateSource, DownstreamTls, PrivateKey, Roots, SanMatcher, SanType, TlsParameters, TlsVersion,

@@ -5,6 +5,7 @@ use super::ads::read_dynamic_resources;
 use super::cluster::read_cluster;
 use super::listener::read_listener;
 use super::node::read_node;
+use super::runtime::read_runtime;
 use super::tracer::read_tracer;
 use crate::context::{Context, Result, answers, refuse, report};
 use crate::model::{Admin, AdsConfig, Bootstrap, Discovery};
@@ -19,7 +20,7 @@ const LIMIT: usize = 10_000;
 pub fn read_bootstrap(cx: &mut Context, message: &pb::Bootstrap) -> Result<Bootstrap> {
     answers! { cx, message => pb::Bootstrap {
         act {
-            node, static_resources, dynamic_resources, admin, tracing,
+            node, static_resources, dynamic_resources, admin, layered_runtime, cluster_manager, tracing,
         }
         refuse "is not supported: the limits it sets would not hold" { overload_manager }
         refuse "is not supported: the headers are called x-envoy-..." { header_prefix }
@@ -30,7 +31,7 @@ pub fn read_bootstrap(cx: &mut Context, message: &pb::Bootstrap) -> Result<Boots
         refuse "configuration comes from the ADS stream only" { config_sources, default_config_source }
         refuse "health discovery is not supported" { hds_config }
         report "is not supported: settings stand as they are written" {
-            layered_runtime, cluster_manager, flags_path, node_context_params, listener_manager,
+            flags_path, node_context_params, listener_manager,
             inline_headers, xds_config_tracker_extension,
         }
         report "metrics are scraped from the admin server" {
@@ -70,7 +71,17 @@ pub fn read_bootstrap(cx: &mut Context, message: &pb::Bootstrap) -> Result<Boots
         }
         _ => None,
     };
-    Ok(Bootstrap { node, admin: read_admin(cx, admin)?, listeners, clusters, ads, identity, tracer })
+    Ok(Bootstrap {
+        node,
+        admin: read_admin(cx, admin)?,
+        listeners,
+        clusters,
+        ads,
+        identity,
+        tracer,
+        runtime: read_runtime(cx, layered_runtime)?,
+        outlier_event_log: read_cluster_manager(cx, cluster_manager)?,
+    })
 }
 
 /// A static listener may have no name: its address stands for it.
@@ -109,6 +120,37 @@ fn check_ads(
         }
         Some(_) => Ok(()),
     }
+}
+
+/// The file for events of outlier detection.
+fn read_cluster_manager(cx: &mut Context, message: &Option<pb::ClusterManager>) -> Result<Option<Arc<str>>> {
+    let Some(message) = message else { return Ok(None) };
+    cx.field("cluster_manager", |cx| {
+        let pb::ClusterManager {
+            local_cluster_name,
+            outlier_detection,
+            upstream_bind_config,
+            load_stats_config,
+            enable_deferred_cluster_creation,
+        } = message;
+        refuse!(cx, "upstream connections come from the system's choice of address"; upstream_bind_config);
+        report!(cx, "zones do not steer calls yet"; local_cluster_name);
+        report!(cx, "loads are not reported"; load_stats_config);
+        report!(cx, "clusters are made when they come"; enable_deferred_cluster_creation);
+        let Some(outliers) = outlier_detection else {
+            cx.note("names no file for events");
+            return Ok(None);
+        };
+        cx.field("outlier_detection", |cx| {
+            let pb::cluster_manager::OutlierDetection { event_log_path, event_service } = outliers;
+            report!(cx, "events go to event_log_path only"; event_service);
+            if event_log_path.is_empty() {
+                cx.note("names no file for events");
+                return Ok(None);
+            }
+            Ok(Some(event_log_path.as_str().into()))
+        })
+    })
 }
 
 fn read_admin(cx: &mut Context, message: &Option<pb::Admin>) -> Result<Option<Admin>> {
@@ -222,6 +264,25 @@ mod tests {
         assert!(other.unwrap_err().reason.contains("EDS"));
         let paths = read(|message| message.admin.as_mut().unwrap().allow_paths = vec![Default::default()]);
         assert_eq!(paths.unwrap_err().path, "admin.allow_paths");
+    }
+
+    #[test]
+    fn the_file_for_ejections_is_read_and_what_else_a_cluster_manager_says_is_not_silent() {
+        let outlier_detection = Some(pb::cluster_manager::OutlierDetection {
+            event_log_path: "/var/log/outliers".to_owned(),
+            event_service: Some(Default::default()),
+        });
+        let manager = pb::ClusterManager {
+            outlier_detection,
+            local_cluster_name: "here".to_owned(),
+            ..Default::default()
+        };
+        let read_one = read(|message| message.cluster_manager = Some(manager.clone())).unwrap();
+        assert_eq!(read_one.value.outlier_event_log.as_deref(), Some("/var/log/outliers"));
+        assert_eq!(read_one.notes.len(), 2);
+        let bound = pb::ClusterManager { upstream_bind_config: Some(Default::default()), ..manager };
+        let refused = read(|message| message.cluster_manager = Some(bound)).unwrap_err();
+        assert_eq!(refused.path, "cluster_manager.upstream_bind_config");
     }
 
     #[test]

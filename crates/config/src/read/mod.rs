@@ -43,6 +43,7 @@ mod route_action;
 mod route_configuration;
 mod route_match;
 mod stats;
+mod runtime;
 mod string_matcher;
 mod tcp_proxy;
 mod tls;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base::clock::SystemClock;
 use config::Refused;
-use config::model::{self, Cluster};
+use config::model::{self, AccessLogSink, Cluster};
 use runtime::{Drain, Supervisor, Tasks, thread};
 use tokio::sync::{mpsc, watch};
 
@@ -95,7 +95,8 @@ pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String
     }
     let mut state = host.open_state()?;
     let (senders, workers) = host.start_workers(&tasks)?;
-    let mut manager = Manager::new(senders.clone(), host.parts());
+    let mut manager =
+        Manager::new(senders.clone(), host.parts(), host.loaded.model.runtime.listener_connections.clone());
     let listening = manager.listening();
     host.builder.builder.borrow_mut().publish();
     host.apply();
@@ -128,8 +129,17 @@ impl Host {
         let bootstrap = &loaded.model;
         let registry = Arc::new(Registry::with_budget(node::series_budget(&bootstrap.node)?));
         let secrets = Secrets::new();
-        let routing = LiveRouting::new(Environment::new(registry.clone(), secrets.clone()));
+        let mut environment = Environment::new(registry.clone(), secrets.clone());
+        environment.pass_over_unreachable = bootstrap.runtime.pass_over_unreachable_hosts;
+        let events = environment.events.clone();
+        let routing = LiveRouting::new(environment);
         let shared = Shared::with_tracer(&bootstrap.node, bootstrap.tracer.clone(), registry, routing);
+        if let Some(path) = &bootstrap.outlier_event_log {
+            let sink = shared.sinks.get(&AccessLogSink::File(path.clone()));
+            events.write_to(sink.map_err(|error| {
+                format!("cluster_manager.outlier_detection.event_log_path: {path}: {error}")
+            })?);
+        }
         let live = Live::new();
         let parts = Parts { shared: shared.clone(), secrets: secrets.clone() };
         let ads = bootstrap.ads.as_ref();
@@ -208,7 +218,7 @@ impl Host {
     }
 
     fn start_workers(&self, tasks: &Tasks) -> Result<(Vec<Sender>, Vec<WorkerThread>), String> {
-        let limit = ConnectionLimit::from_descriptors();
+        let limit = ConnectionLimit::from_descriptors(self.loaded.model.runtime.max_connections);
         let mut senders = Vec::new();
         let mut handles = Vec::new();
         for index in 0..self.options.concurrency.unwrap_or(1) {

@@ -22,6 +22,7 @@ use super::h1::Limits;
 use super::h1_client::SendError;
 use super::h2_client_stream::{self as stream, OnEnd};
 use super::h2_fields;
+use super::h2_sift::Sifted;
 use super::handler::Informational;
 use super::head::{RequestHead, ResponseHead};
 
@@ -107,7 +108,7 @@ impl Connection {
             .header_table_size(options.header_table_size)
             .max_header_list_size(u32::try_from(fields).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER)
-            .handshake::<IO, Bytes>(io)
+            .handshake::<Sifted<IO>, Bytes>(Sifted::new(io))
             .await
             .map_err(|error| format!("HTTP/2 handshake: {error}"))?;
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {

@@ -19,6 +19,7 @@ use super::h1::Limits;
 use super::h1_request::Underscores;
 use super::h2_guard::{Guard, Guarded};
 use super::h2_server_stream::Stream;
+use super::h2_sift::Sifted;
 use super::handler::{Handler, LocalBoxFuture};
 use super::on_wake::OnWake;
 
@@ -148,7 +149,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let guard = Rc::new(Guard::new(options.flood));
-    let io = Guarded::new(io, guard.clone());
+    let io = Sifted::behind_preface(Guarded::new(io, guard.clone()));
     let handshake = options.builder().handshake::<_, Bytes>(io);
     let limit = options.header_timeout;
     let h2 = if limit.is_zero() {
@@ -177,7 +178,7 @@ where
 }
 
 struct Connection<'h, IO, F> {
-    h2: h2::server::Connection<Guarded<IO>, Bytes>,
+    h2: h2::server::Connection<Sifted<Guarded<IO>>, Bytes>,
     streams: FuturesUnordered<LocalBoxFuture<'h, ()>>,
     stream: Stream<'h>,
     drained: OnWake<F>,

@@ -30,6 +30,7 @@ pub(crate) mod h2_guard;
 pub mod h2_server;
 mod h2_server_body;
 mod h2_server_stream;
+mod h2_sift;
 pub mod handler;
 pub mod head;
 pub mod headers;

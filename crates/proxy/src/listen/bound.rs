@@ -9,6 +9,7 @@ use config::model::Direction;
 use runtime::{Drain, DrainWatch};
 
 use super::chain::ActiveListener;
+use super::limits::ConnectionLimit;
 
 /// A listener that accepts connections on all workers.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Bound {
     pub address: SocketAddr,
     /// What happened on it.
     pub counts: Counts,
+    /// Bound on its connections alone, where one is set.
+    pub limit: Option<ConnectionLimit>,
     current: ArcSwap<ActiveListener>,
     draining: AtomicBool,
     /// Sockets that still accept, one for each worker.
@@ -38,7 +41,7 @@ pub struct Counts {
     pub no_filter_chain_match: Arc<AtomicU64>,
     /// Plaintext on a TLS chain, and failed handshakes: Envoy's `ssl.connection_error`.
     pub tls_errors: Arc<AtomicU64>,
-    /// Connections closed at once because the process has too many: Envoy's `downstream_cx_overflow`.
+    /// Connections closed at once because the listener or the process has too many: Envoy's `downstream_cx_overflow`.
     pub overflow: Arc<AtomicU64>,
 }
 
@@ -56,14 +59,15 @@ pub fn count(cell: &AtomicU64) {
 }
 
 impl Bound {
-    /// A listener bound at `address`.
-    pub fn new(address: SocketAddr, active: ActiveListener) -> Bound {
+    /// A listener bound at `address`, with at most `limit` connections.
+    pub fn new(address: SocketAddr, active: ActiveListener, limit: Option<u64>) -> Bound {
         let (stop, stopped) = Drain::new();
         let name = active.config.name.clone();
         Bound {
             name,
             address,
             counts: Counts::default(),
+            limit: limit.map(ConnectionLimit::new),
             current: ArcSwap::from_pointee(active),
             draining: AtomicBool::new(false),
             sockets: Arc::default(),

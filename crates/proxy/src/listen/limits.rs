@@ -1,4 +1,5 @@
-//! How many connections may be open: a bound for the whole process, below the number of file descriptors.
+//! How many connections may be open: a bound for the whole process, below the number of file descriptors, and one for each
+//! listener that has one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Descriptors that are not for downstream connections: sockets that listen, logs, the control plane.
 const RESERVED: u64 = 256;
 
-/// Bound on the downstream connections of the process. Cheap to clone.
+/// Bound on the downstream connections of the process, or of a listener. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimit {
     open: Arc<AtomicU64>,
@@ -32,15 +33,16 @@ impl ConnectionLimit {
     }
 
     /// Raises the process's descriptor limit as far as it may go, and takes half of what is left: each downstream
-    /// connection may need an upstream one.
-    pub fn from_descriptors() -> Self {
+    /// connection may need an upstream one. `wanted` makes it smaller.
+    pub fn from_descriptors(wanted: Option<u64>) -> Self {
         let limits = getrlimit(Resource::Nofile);
         if limits.current != limits.maximum {
             // Refused in some sandboxes; then the limit stays as it is.
             let _ = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum });
         }
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20).min(1 << 20);
-        ConnectionLimit::new((descriptors.saturating_sub(RESERVED) / 2).max(16))
+        let most = (descriptors.saturating_sub(RESERVED) / 2).max(16);
+        ConnectionLimit::new(wanted.unwrap_or(most).min(most))
     }
 
     /// A place for one more connection, if there is one.

@@ -64,6 +64,8 @@ impl Listening {
 pub struct Manager {
     workers: Vec<UnboundedSender<Command>>,
     parts: Parts,
+    /// Most connections of a listener, by its name.
+    limits: BTreeMap<Arc<str>, u64>,
     listening: Listening,
 }
 
@@ -83,14 +85,18 @@ const TLS_ERRORS: Family = Family {
 };
 const OVERFLOW: Family = Family {
     name: "envoy_listener_downstream_cx_overflow",
-    help: "Connections closed at once because the process has too many.",
+    help: "Connections closed at once because the listener or the process has too many.",
     kind: "counter",
 };
 
 impl Manager {
-    /// A manager that hands sockets to `workers`.
-    pub fn new(workers: Vec<UnboundedSender<Command>>, parts: Parts) -> Manager {
-        Manager { workers, parts, listening: Listening::default() }
+    /// A manager that hands sockets to `workers`; `limits` of connections are by a listener's name.
+    pub fn new(
+        workers: Vec<UnboundedSender<Command>>,
+        parts: Parts,
+        limits: BTreeMap<Arc<str>, u64>,
+    ) -> Manager {
+        Manager { workers, parts, limits, listening: Listening::default() }
     }
 
     /// What is bound.
@@ -154,7 +160,7 @@ impl Manager {
         let sockets = bind::tcp(address, self.workers.len(), listener.tcp_backlog_size)
             .map_err(|error| error.to_string())?;
         let local = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(address);
-        let bound = Arc::new(Bound::new(local, active));
+        let bound = Arc::new(Bound::new(local, active, self.limits.get(&listener.name).copied()));
         self.show(&bound, local);
         for (worker, socket) in self.workers.iter().zip(sockets) {
             worker

@@ -190,7 +190,8 @@ impl Bench {
             tcp: Forwarder::new(http),
         });
         tokio::task::spawn_local(super::worker::run(worker, commands));
-        let manager = Manager::new(vec![sender], Parts { shared: shared.clone(), secrets });
+        let manager =
+            Manager::new(vec![sender], Parts { shared: shared.clone(), secrets }, Default::default());
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let snapshot = Snapshot::default();
         let mut bench =

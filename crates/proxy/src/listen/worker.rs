@@ -14,7 +14,7 @@ use super::bound::{Bound, count};
 use super::connection;
 use super::ended::Ended;
 use super::last_accept;
-use super::limits::ConnectionLimit;
+use super::limits::{ConnectionLimit, Place};
 use super::manager::Command;
 use crate::filter::denial_log::DenialLog;
 use crate::filter::{self, Downstream};
@@ -82,30 +82,42 @@ async fn accept(worker: Rc<Worker>, bound: Arc<Bound>, listener: TcpListener) {
 
 fn start(worker: &Rc<Worker>, bound: &Arc<Bound>, stream: TcpStream, peer: std::net::SocketAddr) {
     count(&bound.counts.accepted);
-    let Some(place) = worker.limit.take() else {
-        count(&bound.counts.overflow);
-        count(&bound.counts.closed);
-        let limit = worker.limit.limit();
-        let listener = bound.current();
-        if !listener.logs.is_empty() {
-            let mut record = tcp::record();
-            Ended::by(Some(Reason::ConnectionLimit)).tell(&mut record);
-            let local = stream.local_addr().unwrap_or(bound.address);
-            let downstream = Downstream { local, remote: peer, session: None, passed_server_name: None };
-            listener.logs.write(&record, &downstream.facts());
+    // The listener's own limit first: it must not use up places of the process.
+    let limits = bound.limit.iter().chain([&worker.limit]);
+    let mut places: [Option<Place>; 2] = [None, None];
+    for (limit, place) in limits.zip(&mut places) {
+        *place = limit.take();
+        if place.is_none() {
+            return turn_away(worker, bound, &stream, peer, limit.limit());
         }
-        // Anybody can open connections; nobody may fill the log with them.
-        if let Some(suppressed) = worker.failures.admit(Instant::now()) {
-            tracing::warn!(listener = %bound.name, %peer, limit, suppressed, "closed: too many connections; raise `ulimit -n`");
-        }
-        return;
-    };
+    }
     let (worker_of_job, bound) = (worker.clone(), bound.clone());
     worker.tasks.job_local("connection", async move {
         let closing = Closing(bound.clone());
         connection::run(worker_of_job, bound, stream, peer).await;
-        drop((closing, place));
+        drop((closing, places));
     });
+}
+
+fn turn_away(worker: &Worker, bound: &Bound, stream: &TcpStream, peer: std::net::SocketAddr, limit: u64) {
+    count(&bound.counts.overflow);
+    count(&bound.counts.closed);
+    let listener = bound.current();
+    if !listener.logs.is_empty() {
+        let mut record = tcp::record();
+        Ended::by(Some(Reason::ConnectionLimit)).tell(&mut record);
+        let local = stream.local_addr().unwrap_or(bound.address);
+        let downstream = Downstream { local, remote: peer, session: None, passed_server_name: None };
+        listener.logs.write(&record, &downstream.facts());
+    }
+    // Anybody can open connections; nobody may fill the log with them.
+    if let Some(suppressed) = worker.failures.admit(Instant::now()) {
+        let remedy = match &bound.limit {
+            Some(own) if own.limit() == limit => "the listener's connection_limit is reached",
+            _ => "raise `ulimit -n`, or overload.global_downstream_max_connections where it is set",
+        };
+        tracing::warn!(listener = %bound.name, %peer, limit, suppressed, "closed: too many connections; {remedy}");
+    }
 }
 
 /// Counts the close, also when the connection's job panics.

@@ -450,6 +450,8 @@ impl Progress<'_> {
         // elsewhere, however many they are.
         let budget = match tried {
             Tried::NotConnected => Some(None),
+            // What somebody wrote stands in place of the default; the breaker holds it.
+            _ if call.cluster.config.circuit_breakers.of(call.priority).retry_budget.is_some() => Some(None),
             _ => call.cluster.identity.retries.retry().map(Some),
         };
         let Some(slot) = budget.zip(breaker) else {

@@ -70,6 +70,8 @@ pub struct Environment {
     pub secrets: Arc<Secrets>,
     /// What became of outliers.
     pub events: Arc<OutlierEvents>,
+    /// Whether hosts that cannot be reached are passed over for a moment.
+    pub pass_over_unreachable: bool,
     next_id: Arc<AtomicU64>,
 }
 
@@ -77,11 +79,15 @@ impl Environment {
     /// An environment without clusters.
     pub fn new(registry: Arc<Registry>, secrets: Arc<Secrets>) -> Self {
         let next_id = Arc::new(AtomicU64::new(1));
-        Self { registry, secrets, events: Arc::default(), next_id }
+        Self { registry, secrets, events: Arc::default(), pass_over_unreachable: true, next_id }
     }
 
     fn id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn host(&self, outliers: &Arc<Outliers>) -> HostRuntime {
+        HostRuntime::new(self.id(), outliers, self.pass_over_unreachable)
     }
 }
 
@@ -332,7 +338,7 @@ impl Cluster {
                 |workload| registry.workloads.intern(Arc::new(workload)),
             ),
             runtime: same.map_or_else(
-                || Arc::new(HostRuntime::new(self.environment.id(), &self.identity.outliers)),
+                || Arc::new(self.environment.host(&self.identity.outliers)),
                 |known| known.runtime.clone(),
             ),
         }))

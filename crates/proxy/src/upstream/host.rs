@@ -51,12 +51,12 @@ pub struct HostRuntime {
 }
 
 impl HostRuntime {
-    /// A host that nobody uses yet.
-    pub fn new(id: u64, outliers: &Arc<Outliers>) -> Self {
+    /// A host that nobody uses yet; `pass_over` while it cannot be reached.
+    pub fn new(id: u64, outliers: &Arc<Outliers>, pass_over: bool) -> Self {
         Self {
             id,
             monitor: HostMonitor::new(outliers.clone()),
-            reach: Reach::new(outliers.epoch),
+            reach: Reach::new(outliers.epoch, pass_over),
             active: AtomicU32::new(0),
             idle_limit: IdleLimit::default(),
             connections: OnceLock::new(),

@@ -2,15 +2,18 @@
 //! connection that the host is about to close.
 //!
 //! Learned when the host closes an idle connection, when a request on a reused one dies without a byte, and when it says
-//! `keep-alive: timeout=N`. One connection beyond the safe age is kept, never used and watched: as long as it lives, the
-//! host keeps connections longer than was believed. So the limit is found again after a restart that looked like one,
-//! and no request is risked to find it.
+//! `keep-alive: timeout=N`. One connection beyond the safe age is kept, never used and watched: when it has lived twice as
+//! long as was believed, the host keeps connections for so long. So the limit is found again after a restart that looked
+//! like one, and no request is risked to find it; a host that is late with a close, because it is busy, raises nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The largest part of the limit that is left unused: clocks and the network of both sides are this far apart at most.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// So many times the limit a connection must live for the limit to be raised.
+const SURVIVES: u64 = 2;
 
 /// What is known of one host, over all workers.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ impl IdleLimit {
     /// A connection has been idle for so long and lives.
     pub fn alive_at(&self, age: Duration) {
         let (age, known) = (microseconds(age), self.0.load(Ordering::Relaxed));
-        if known != u64::MAX && age > known {
+        if known != u64::MAX && age >= known.saturating_mul(SURVIVES) {
             // Another worker that has just learned a shorter one is right.
             let _ = self.0.compare_exchange(known, age, Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -71,8 +74,10 @@ mod tests {
         assert_eq!(limit.learned(), Some(5 * SECOND));
         limit.alive_at(4 * SECOND);
         assert_eq!(limit.learned(), Some(5 * SECOND));
-        limit.alive_at(8 * SECOND);
-        assert_eq!(limit.learned(), Some(8 * SECOND));
+        limit.alive_at(9 * SECOND);
+        assert_eq!(limit.learned(), Some(5 * SECOND), "a close that is late is no other limit");
+        limit.alive_at(10 * SECOND);
+        assert_eq!(limit.learned(), Some(10 * SECOND));
     }
 
     #[test]

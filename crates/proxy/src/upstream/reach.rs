@@ -1,6 +1,6 @@
 //! A host that refuses connections, resets them or says that it goes away is passed over at once, without waiting for
 //! the configuration: for a second, and twice as long each time it fails again, up to half a minute. Only while other
-//! hosts are there: the last one is always tried. Envoy has nothing like it.
+//! hosts are there: the last one is always tried. Envoy has nothing like it; a runtime setting turns it off.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Whether a host can be reached, as far as the last attempts say. Shared by all workers.
 #[derive(Debug)]
 pub struct Reach {
+    /// Whether anything follows from a failure.
+    acts: bool,
     epoch: Instant,
     failures: AtomicU32,
     /// Milliseconds since `epoch`; 0: it is not passed over.
@@ -21,13 +23,15 @@ pub struct Reach {
 
 impl Reach {
     /// Nothing is known yet; times count from `epoch`.
-    pub fn new(epoch: Instant) -> Self {
-        Reach { epoch, failures: AtomicU32::new(0), avoided_until: AtomicU64::new(0) }
+    pub fn new(epoch: Instant, acts: bool) -> Self {
+        Reach { acts, epoch, failures: AtomicU32::new(0), avoided_until: AtomicU64::new(0) }
     }
 
     /// It refused, reset, or goes away.
     pub fn failed(&self) {
-        self.failed_at(self.now());
+        if self.acts {
+            self.failed_at(self.now());
+        }
     }
 
     fn failed_at(&self, now: u64) {
@@ -70,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_wait_doubles_up_to_half_a_minute_and_a_success_ends_it() {
-        let reach = Reach::new(Instant::now());
+        let reach = Reach::new(Instant::now(), true);
         assert!(!reach.is_avoided());
         let mut now = 1;
         for wait in [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
@@ -84,5 +88,12 @@ mod tests {
         assert!(!reach.is_avoided());
         reach.failed_at(now);
         assert_eq!(reach.avoided_until.load(Ordering::Relaxed), now + 1_000);
+    }
+
+    #[test]
+    fn switched_off_a_host_that_fails_is_like_any_other() {
+        let reach = Reach::new(Instant::now(), false);
+        reach.failed();
+        assert!(!reach.is_avoided());
     }
 }

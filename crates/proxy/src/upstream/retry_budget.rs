@@ -1,5 +1,5 @@
 //! How many retries a cluster may have at once: a fifth of its active requests, and three in any case (Envoy's default
-//! retry budget). It holds for every cluster, beside whatever limit of the circuit breaker is smaller: retries must not
+//! retry budget). It holds for every cluster that has no budget of its own, beside a smaller `max_retries`: retries must not
 //! double the load of a service that is failing already. A try that got no connection is repeated without it.
 
 use std::sync::Arc;

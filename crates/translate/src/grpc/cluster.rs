@@ -122,7 +122,7 @@ pub fn by_name(scope: &Scope<'_>, name: &str, about: &mut About<'_>) -> Option<C
             service_name: name.to_owned(),
         }),
         lb_policy: LbPolicy::RoundRobin as i32,
-        circuit_breakers: Some(destination_rule::circuit_breakers(found.policy.connection_pool)),
+        circuit_breakers: Some(destination_rule::circuit_breakers(found.policy.connection_pool, None)),
         transport_socket,
         ..Default::default()
     })

@@ -2,12 +2,12 @@
 
 use api::Resource;
 use api::kinds::destination_rule::{
-    ConnectionPoolSettings, DestinationRule, OutlierDetection, TrafficPolicy,
+    ConnectionPoolSettings, DestinationRule, OutlierDetection, RetryBudget, TrafficPolicy,
 };
 use api::kinds::load_balancer::{LoadBalancerSettings, SimpleLb};
 use protos::envoy::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, OutlierDetection as EnvoyOutlierDetection, UpstreamConnectionOptions,
-    circuit_breakers::Thresholds,
+    circuit_breakers::{Thresholds, thresholds::RetryBudget as EnvoyRetryBudget},
     cluster::{CommonLbConfig, LbPolicy},
 };
 use protos::envoy::envoy::config::core::v3::{HttpProtocolOptions, TcpKeepalive};
@@ -22,6 +22,10 @@ use crate::values;
 use crate::world::World;
 use crate::xds::transport_socket;
 
+/// Istio's defaults of a retry budget: percent of the active requests, and what is always allowed.
+const BUDGET: f64 = 20.0;
+const CONCURRENT_RETRIES: u32 = 3;
+
 /// Writes the blocks of a policy into a cluster, apart from TLS.
 pub fn apply(policy: &ClusterPolicy<'_>, scope: &Scope<'_>, cluster: &mut Cluster) {
     cluster.lb_policy = balancer(policy.load_balancer) as i32;
@@ -30,7 +34,7 @@ pub fn apply(policy: &ClusterPolicy<'_>, scope: &Scope<'_>, cluster: &mut Cluste
     let tcp = pool.and_then(|pool| pool.tcp.as_ref());
     let timeout = tcp.and_then(|tcp| tcp.connect_timeout).unwrap_or_else(|| mesh.connect_timeout());
     cluster.connect_timeout = Some(values::duration(timeout));
-    cluster.circuit_breakers = Some(circuit_breakers(pool));
+    cluster.circuit_breakers = Some(circuit_breakers(pool, policy.retry_budget));
     if let Some(keepalive) = tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref()).or(mesh.tcp_keepalive.as_ref()) {
         let seconds = |value: Option<api::Duration>| value.and_then(|it| u32::try_from(it.seconds()).ok());
         let keepalive = TcpKeepalive {
@@ -94,7 +98,10 @@ pub fn pool_limits(pool: Option<&ConnectionPoolSettings>) -> PoolLimits {
 }
 
 /// Limits of a cluster; Envoy's own defaults (1024) are lifted, as in Istio.
-pub fn circuit_breakers(pool: Option<&ConnectionPoolSettings>) -> CircuitBreakers {
+pub fn circuit_breakers(
+    pool: Option<&ConnectionPoolSettings>,
+    budget: Option<&RetryBudget>,
+) -> CircuitBreakers {
     let limits = pool_limits(pool);
     let limit = |value: Option<u32>| values::number(value.unwrap_or(u32::MAX));
     let thresholds = Thresholds {
@@ -102,6 +109,14 @@ pub fn circuit_breakers(pool: Option<&ConnectionPoolSettings>) -> CircuitBreaker
         max_pending_requests: limit(limits.max_pending_requests),
         max_requests: limit(limits.max_requests),
         max_retries: limit(limits.max_retries),
+        retry_budget: budget.map(|budget| EnvoyRetryBudget {
+            budget_percent: Some(Percent { value: budget.percent.unwrap_or(BUDGET) }),
+            min_retry_concurrency: Some(budget.min_retry_concurrency)
+                .filter(|count| *count > 0)
+                .or(Some(CONCURRENT_RETRIES))
+                .and_then(values::number),
+            ..Default::default()
+        }),
         track_remaining: true,
         ..Default::default()
     };
@@ -203,8 +218,9 @@ fn policy_verdict(policy: &TrafficPolicy, field: &str, about: &mut About<'_>) {
     if policy.proxy_protocol.is_some() {
         about.info(format!("{field}.proxyProtocol"), "the PROXY protocol is not sent yet");
     }
-    if policy.retry_budget.is_some() {
-        about.info(format!("{field}.retryBudget"), "retry budgets do not act yet");
+    if policy.retry_budget.as_ref().is_some_and(|budget| budget.budget_interval.is_some()) {
+        let reason = "the budget is a share of the requests that run now";
+        about.info(format!("{field}.retryBudget.budgetInterval"), reason);
     }
     block_verdict(&merge::cluster_policy(Some(policy), None, 0), field, about);
     for (i, level) in policy.port_level_settings.iter().enumerate() {
@@ -256,16 +272,30 @@ mod tests {
 
     #[test]
     fn limits_that_nobody_wrote_are_lifted() {
-        let lifted = circuit_breakers(None);
+        let lifted = circuit_breakers(None, None);
         assert_eq!(lifted.thresholds[0].max_connections.unwrap().value, u32::MAX);
         let pool = ConnectionPoolSettings {
             tcp: Some(TcpSettings { max_connections: 100, ..Default::default() }),
             http: Some(HttpSettings { http2_max_requests: 1000, ..Default::default() }),
         };
-        let written = circuit_breakers(Some(&pool));
+        let written = circuit_breakers(Some(&pool), None);
         assert_eq!(written.thresholds[0].max_connections.unwrap().value, 100);
         assert_eq!(written.thresholds[0].max_requests.unwrap().value, 1000);
         assert_eq!(written.thresholds[0].max_pending_requests.unwrap().value, u32::MAX);
+    }
+
+    #[test]
+    fn a_retry_budget_has_istios_defaults() {
+        let of = |budget: &RetryBudget| {
+            let budget = circuit_breakers(None, Some(budget)).thresholds[0].retry_budget.unwrap();
+            (budget.budget_percent.unwrap().value, budget.min_retry_concurrency.unwrap().value)
+        };
+        assert_eq!(of(&RetryBudget::default()), (20.0, 3));
+        assert_eq!(
+            of(&RetryBudget { percent: Some(50.0), min_retry_concurrency: 9, ..Default::default() }),
+            (50.0, 9)
+        );
+        assert_eq!(circuit_breakers(None, None).thresholds[0].retry_budget, None);
     }
 
     #[test]
