@@ -20,8 +20,27 @@ pub struct CompletionArguments {
 /// # Errors
 /// Standard output takes nothing.
 pub fn run(arguments: &CompletionArguments) -> Result<ExitCode, Error> {
-    let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "tulle", &mut script);
-    output::print(&String::from_utf8(script)?)?;
+    output::print(&script(arguments.shell)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn script(shell: Shell) -> Result<String, Error> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tulle", &mut script);
+    Ok(String::from_utf8(script)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shell_completes_commands_and_their_flags() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = script(shell).unwrap();
+            for word in ["explain", "tap", "listeners", "monitoring"] {
+                assert!(script.contains(word), "{shell}: no {word}");
+            }
+        }
+    }
 }

@@ -137,6 +137,13 @@ fn hop(number: usize, it: &Value, out: &mut String) -> fmt::Result {
             text(reason, "code"),
             text(it, "flags")
         )?;
+        if !text(reason, "failed_at").is_empty() {
+            let with = match text(reason, "failed_with") {
+                "" => String::new(),
+                peer => format!(", with {peer}"),
+            };
+            writeln!(out, "{indent}              as {} said{with}", text(reason, "failed_at"))?;
+        }
         for resource in reason["resources"].as_array().into_iter().flatten() {
             writeln!(out, "{indent}              {}", written(resource))?;
         }
@@ -165,13 +172,12 @@ fn written(resource: &Value) -> String {
 fn blamed(hops: &[Value]) -> Option<String> {
     let hop = hops.iter().rev().find(|it| it.get("reason").is_some())?;
     let reason = &hop["reason"];
-    Some(format!(
-        "{} at {} ({}); blame: {}",
-        text(reason, "code"),
-        text(hop, "proxy"),
-        text(hop, "direction"),
-        text(reason, "blame")
-    ))
+    // The hop that noticed it may not have kept its story: then the nearest one knows its name.
+    let place = match text(reason, "failed_at") {
+        "" => format!("{} ({})", text(hop, "proxy"), text(hop, "direction")),
+        noticed => noticed.to_owned(),
+    };
+    Some(format!("{} at {place}; blame: {}", text(reason, "code"), text(reason, "blame")))
 }
 
 #[cfg(test)]
@@ -201,6 +207,14 @@ mod tests {
         ]});
         let shown = render(&answer);
         assert!(shown.contains("because: connect-failed at n/b (inbound); blame: upstream"), "{shown}");
+        let told = json!({"code": "ejected", "blame": "upstream", "text": "t", "resources": [], "failed_at": "n/c",
+            "failed_with": "h:1"});
+        let answer = json!({"request_id": "a", "asked": 1, "silent": [], "seen_by": ["n/a"], "hops": [hop("n/a", told)]});
+        let shown = render(&answer);
+        assert!(
+            shown.contains("as n/c said, with h:1") && shown.contains("because: ejected at n/c; blame"),
+            "{shown}"
+        );
     }
 
     #[test]

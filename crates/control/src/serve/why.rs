@@ -87,6 +87,12 @@ pub struct Cause {
     pub text: String,
     /// The resources that decided.
     pub resources: Vec<Written>,
+    /// The proxy that noticed it, `namespace/name`, where it was another one; else empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub failed_at: String,
+    /// With whom that proxy spoke.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub failed_with: String,
 }
 
 /// A resource and its place.
@@ -253,13 +259,21 @@ fn cause(world: &World, proxy: &str, story: &Story) -> Option<Cause> {
         // Nobody wrote the route that answered: it is the one for hosts that the mesh does not know.
         Reason::NoRoute
     } else {
-        story.flags.split(',').find_map(Reason::of_flag)?
+        // A proxy that is older than the codes says flags only.
+        Reason::of_code(&story.reason).or_else(|| story.flags.split(',').find_map(Reason::of_flag))?
     };
     let mut text = reason.sentence().to_owned();
     if !story.transport_failure.is_empty() {
         text = format!("{text}: {}", story.transport_failure);
     }
-    Some(Cause { code: reason.code(), blame: reason.blame().as_str(), text, resources })
+    Some(Cause {
+        code: reason.code(),
+        blame: reason.blame().as_str(),
+        text,
+        resources,
+        failed_at: story.failed_at.clone(),
+        failed_with: story.failed_with.clone(),
+    })
 }
 
 /// The policies that select a workload: those that might have allowed what none of them allowed.
@@ -337,6 +351,22 @@ mod tests {
                 (resource, line)
             );
         }
+    }
+
+    #[test]
+    fn the_reason_is_the_one_that_was_told_and_a_flag_stands_in_for_none() {
+        let told = Story {
+            reason: "ejected".to_owned(),
+            failed_at: "n/c".to_owned(),
+            failed_with: "127.0.0.9:80".to_owned(),
+            ..story(1, "outbound", "via_upstream", "UH")
+        };
+        let why = why(&world(), "x", vec![reply("a", vec![told])]);
+        let cause = why.hops[0].reason.as_ref().unwrap();
+        assert_eq!(
+            (cause.code, cause.failed_at.as_str(), cause.failed_with.as_str()),
+            ("ejected", "n/c", "127.0.0.9:80")
+        );
     }
 
     #[test]

@@ -246,6 +246,15 @@ pub struct Story {
     /// The request's id.
     #[prost(string, tag = "25")]
     pub request_id: String,
+    /// The code of the reason for which it ended other than well; empty: it ended well.
+    #[prost(string, tag = "26")]
+    pub reason: String,
+    /// The proxy that noticed it, `namespace/name`, where it was another one that said so.
+    #[prost(string, tag = "27")]
+    pub failed_at: String,
+    /// With whom that proxy spoke.
+    #[prost(string, tag = "28")]
+    pub failed_with: String,
 }
 
 /// One try of a request; times in microseconds.

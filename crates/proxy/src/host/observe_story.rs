@@ -43,6 +43,9 @@ pub fn message(story: Story) -> observe::Story {
         local_address: story.local_address.to_string(),
         tries: story.tries.iter().map(tried).collect(),
         request_id: story.request_id.into(),
+        reason: story.reason.map(|it| it.code().to_owned()).unwrap_or_default(),
+        failed_at: story.told.as_ref().map(|it| it.hop.to_string()).unwrap_or_default(),
+        failed_with: story.told.map(|it| it.peer.into()).unwrap_or_default(),
     }
 }
 

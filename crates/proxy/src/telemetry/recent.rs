@@ -14,7 +14,7 @@ use base::Reason;
 use super::attempts::{AttemptRecord, Parts};
 use super::flags::ResponseFlags;
 use super::labels::Reporter;
-use super::record::RequestRecord;
+use super::record::{RequestRecord, Told};
 
 /// Stories kept per worker.
 pub const STORIES: usize = 256;
@@ -66,6 +66,10 @@ pub struct Story {
     pub peer: Box<str>,
     /// The address that the caller connected to.
     pub local_address: std::net::SocketAddr,
+    /// Why it ended other than well.
+    pub reason: Option<Reason>,
+    /// What another proxy said about it.
+    pub told: Option<Box<Told>>,
     /// Where the time of each try went.
     pub tries: Box<[Tried]>,
     /// Since it came: the request's last byte was read.
@@ -219,7 +223,8 @@ impl RecentRequests {
 }
 
 fn worth_keeping(request_id: &[u8], record: &RequestRecord, ended: Duration) -> bool {
-    record.flags != ResponseFlags::NONE
+    record.reason.is_some()
+        || record.flags != ResponseFlags::NONE
         || record.status == 0
         || record.status == 403
         || record.status >= 500
@@ -272,6 +277,8 @@ impl Story {
             sent: since(record.sent),
             answered: since(record.response_begin),
             local_address: asked.local_address,
+            reason: record.reason,
+            told: record.told.clone(),
             tries: record.timeline.iter().map(tried).collect(),
             ended: end.saturating_duration_since(record.begun),
             request_bytes: record.request_body_bytes,
