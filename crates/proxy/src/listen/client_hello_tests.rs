@@ -114,3 +114,17 @@ fn the_length_is_bounded_with_its_records() {
     let endless = [HANDSHAKE, 3, 1, 0, 5, CLIENT_HELLO, 0xff, 0xff, 0xff, 0];
     assert_eq!(read(&endless), Reading::TooLong);
 }
+
+#[test]
+fn a_session_id_has_at_most_32_bytes() {
+    let hello = |length: u8| {
+        let mut bytes = payment();
+        bytes[38] = length;
+        bytes.splice(39..39, vec![9; usize::from(length)]);
+        let body = u16::try_from(bytes.len() - 4).unwrap();
+        bytes[2..4].copy_from_slice(&body.to_be_bytes());
+        read(&records(&bytes, 16_000))
+    };
+    assert!(matches!(hello(32), Reading::Whole(_)));
+    assert_eq!(hello(33), Reading::NotOne);
+}
