@@ -117,8 +117,7 @@ impl Router {
         let policy = forward.retry.as_deref().or_else(|| host.and_then(|host| host.retry.as_deref()));
         let grpc = matches!(exchange.protocol, Protocol::Grpc(_));
         let connection = exchange.connection.clone();
-        let chain = &connection.chain;
-        let timeouts = Timeouts::of(forward, policy, &chain.config, &mut head.headers, grpc);
+        let timeouts = Timeouts::of(forward, policy, &connection.chain.config, &mut head.headers, grpc);
         let rules = RetryRules {
             policy,
             per_try_timeout: timeouts.per_try,
