@@ -89,6 +89,9 @@ pub const ACTING: [(&str, &[&str]); 15] = [
             "generate_request_id",
             "preserve_external_request_id",
             "always_set_request_id_in_response",
+            "tracing (OpenTelemetry over gRPC and HTTP, Zipkin's JSON; custom tags but those from metadata)",
+            "request_id_extension (UUID)",
+            "internal_address_config.cidr_ranges (x-envoy-force-trace only)",
         ],
     ),
     (
@@ -170,6 +173,7 @@ pub const ACTING: [(&str, &[&str]); 15] = [
             "request_body_buffer_limit",
             "per_request_buffer_limit_bytes",
             "metadata tulle.default_retry_policy",
+            "decorator and tracing of its route",
         ],
     ),
     ("RedirectAction, DirectResponseAction", &["all but path_rewrite, body_format and bodies from files"]),
