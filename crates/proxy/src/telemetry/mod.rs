@@ -9,6 +9,7 @@ pub mod families;
 pub mod flags;
 pub mod intern;
 pub mod labels;
+pub mod log_filter;
 pub mod log_sink;
 pub mod log_value;
 pub mod peer_metadata;

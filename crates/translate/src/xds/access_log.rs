@@ -11,6 +11,9 @@ use protos::envoy::envoy::extensions::access_loggers::file::v3::{
 
 use crate::kinds::sendable;
 
+/// Operators that only our proxy knows.
+const OWN: [&str; 4] = ["%TULLE_REASON%", "%TULLE_BLAME%", "%TULLE_HOP%", "%TULLE_PEER%"];
+
 /// Istio's default line.
 const DEFAULT_FORMAT: &str = concat!(
     "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% ",
@@ -22,8 +25,8 @@ const DEFAULT_FORMAT: &str = concat!(
     "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n",
 );
 
-/// The loggers of a listener; none without `accessLogFile`.
-pub fn access_logs(mesh: &MeshConfig) -> Vec<AccessLog> {
+/// The loggers of a listener; none without `accessLogFile`. `tulle`: for our own proxy, which knows operators of its own.
+pub fn access_logs(mesh: &MeshConfig, tulle: bool) -> Vec<AccessLog> {
     if mesh.access_log_file.is_empty() {
         return Vec::new();
     }
@@ -33,6 +36,10 @@ pub fn access_logs(mesh: &MeshConfig) -> Vec<AccessLog> {
         if !format.ends_with('\n') {
             format.push('\n');
         }
+    }
+    if !tulle {
+        // Envoy refuses the whole listener for an operator that it does not know.
+        OWN.iter().for_each(|own| format = format.replace(own, "-"));
     }
     let source = DataSource { specifier: Some(Specifier::InlineString(format)), ..Default::default() };
     let log_format =
@@ -53,7 +60,9 @@ mod tests {
     use super::*;
 
     fn line(mesh: &MeshConfig) -> String {
-        let Some(ConfigType::TypedConfig(any)) = access_logs(mesh).remove(0).config_type else { panic!() };
+        let Some(ConfigType::TypedConfig(any)) = access_logs(mesh, true).remove(0).config_type else {
+            panic!()
+        };
         let file: FileAccessLog = protos::any::open(&any).unwrap();
         let Some(AccessLogFormat::LogFormat(format)) = file.access_log_format else { panic!() };
         let Some(Format::TextFormatSource(source)) = format.format else { panic!() };
@@ -63,7 +72,7 @@ mod tests {
 
     #[test]
     fn nothing_is_logged_unless_asked() {
-        assert!(access_logs(&MeshConfig::default()).is_empty());
+        assert!(access_logs(&MeshConfig::default(), true).is_empty());
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn common(scope: &Scope<'_>, limits: HeaderLimits) -> HttpConnectionManager {
         normalize_path: values::boolean(normalization != NormalizationType::None),
         merge_slashes: merge,
         path_with_escaped_slashes_action: slashes as i32,
-        access_log: access_log::access_logs(mesh),
+        access_log: access_log::access_logs(mesh, scope.is_tulle()),
         upgrade_configs: vec![hcm::UpgradeConfig {
             upgrade_type: "websocket".to_owned(),
             ..Default::default()

@@ -42,7 +42,7 @@ fn forward(scope: &Scope<'_>, cluster: String, settings: Option<&TcpSettings>) -
         max_downstream_connection_duration: settings
             .and_then(|it| it.max_connection_duration)
             .map(values::duration),
-        access_log: access_log::access_logs(scope.world.mesh()),
+        access_log: access_log::access_logs(scope.world.mesh(), scope.is_tulle()),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
         ..Default::default()
     };
