@@ -10,8 +10,10 @@ use config::model::{AccessLog, AccessLogFormat, Format, HeaderSource, Operator, 
 use super::log_filter::LogFilter;
 use super::log_sink::{LogSink, LogSinks};
 use super::log_value::{LogContext, LogValue, write_json_text};
+use super::raised::Raised;
 use super::random::Random;
 use super::record::{Captured, RequestRecord};
+use super::request_id;
 use crate::http::{Headers, RequestHead, ResponseHead};
 
 /// One piece of a compiled line.
@@ -31,6 +33,8 @@ enum Layout {
 #[derive(Debug, Default)]
 pub struct AccessLogs {
     logs: Vec<Log>,
+    /// What is written whatever the filters say, and where the request's id was put.
+    raised: Option<(Arc<Raised>, usize)>,
     sources: Sources,
 }
 
@@ -64,6 +68,10 @@ impl AccessLogs {
             let filter = log.filter.as_ref();
             let filter =
                 filter.map(|filter| LogFilter::compile(filter, &mut |it| compiled.sources.request(it)));
+            if filter.is_some() {
+                let id = compiled.sources.request(&request_id::HEADER.into());
+                compiled.raised = Some((sinks.raised.clone(), id));
+            }
             compiled.logs.push(Log { sink, layout, filter });
         }
         Ok(compiled)
@@ -90,10 +98,17 @@ impl AccessLogs {
         record.trailer_values = capture(&self.sources.trailers, trailers);
     }
 
+    fn is_raised(&self, record: &RequestRecord) -> bool {
+        self.raised.as_ref().is_some_and(|(raised, slot)| {
+            raised.takes(record.start_time, record.request_values.get(*slot).and_then(Option::as_deref))
+        })
+    }
+
     /// Queues one line per log whose filter takes the request.
     pub fn write(&self, context: &LogContext<'_>, random: &Random) {
         for log in &self.logs {
-            if log.filter.as_ref().is_none_or(|filter| filter.takes(context.record, random)) {
+            let taken = log.filter.as_ref().is_none_or(|filter| filter.takes(context.record, random));
+            if taken || self.is_raised(context.record) {
                 log.sink.write(log.layout.line(context));
             }
         }

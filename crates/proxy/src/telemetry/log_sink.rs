@@ -13,6 +13,7 @@ use std::time::Duration;
 use config::model::AccessLogSink;
 
 use super::families;
+use super::raised::Raised;
 use super::registry::Registry;
 
 /// Lines that may wait for a slow sink.
@@ -150,13 +151,15 @@ impl Write for Output {
 #[derive(Debug)]
 pub struct LogSinks {
     registry: Arc<Registry>,
+    /// What is written whatever the filters say.
+    pub raised: Arc<Raised>,
     open: Mutex<HashMap<AccessLogSink, Arc<LogSink>>>,
 }
 
 impl LogSinks {
     /// No sink is open yet; drops are reported in `registry`.
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, open: Mutex::default() }
+        Self { registry, raised: Arc::default(), open: Mutex::default() }
     }
 
     /// The sink, opened if it was not.

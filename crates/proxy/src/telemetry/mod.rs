@@ -14,6 +14,7 @@ pub mod log_sink;
 pub mod log_value;
 pub mod peer_metadata;
 pub mod prometheus;
+pub mod raised;
 pub mod random;
 pub mod recent;
 pub mod record;
