@@ -64,6 +64,11 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
 
+    /// The same as bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        std::fs::read(&self.log).unwrap()
+    }
+
     /// Whether it has ended, and how.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()

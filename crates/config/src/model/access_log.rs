@@ -1,5 +1,6 @@
 //! Where requests are logged and how a line looks.
 
+use super::access_log_filter::AccessLogFilter;
 use super::format::Format;
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ pub struct AccessLog {
     pub sink: AccessLogSink,
     /// How a line is written.
     pub format: AccessLogFormat,
+    /// Which requests are written; `None`: all.
+    pub filter: Option<AccessLogFilter>,
 }
 
 /// Where lines go.

@@ -84,6 +84,32 @@ pub enum Operator {
     ResponseTxDuration,
     /// `ip:port` of the chosen host.
     UpstreamHost,
+    /// The chosen host's address without its port.
+    UpstreamRemoteAddressWithoutPort,
+    /// The chosen host's port.
+    UpstreamRemotePort,
+    /// Our address of the upstream connection without its port.
+    UpstreamLocalAddressWithoutPort,
+    /// Our port of the upstream connection.
+    UpstreamLocalPort,
+    /// The port of the downstream's address.
+    DownstreamRemotePort,
+    /// The port of the connection's other end.
+    DownstreamDirectRemotePort,
+    /// Why the handshake with the downstream failed.
+    DownstreamTransportFailureReason,
+    /// Bytes of the request's head.
+    RequestHeadersBytes,
+    /// Bytes of the response's head.
+    ResponseHeadersBytes,
+    /// Our own: the code of the reason for which it ended other than well.
+    TulleReason,
+    /// Our own: who caused that.
+    TulleBlame,
+    /// Our own: the workload whose proxy noticed it first, as `namespace/name`.
+    TulleHop,
+    /// Our own: with whom that proxy spoke.
+    TullePeer,
     /// Name of the upstream cluster.
     UpstreamCluster,
     /// Our address of the upstream connection.

@@ -4,6 +4,7 @@
 //! runtime state (pools, health). Durations are resolved: `None` means "no limit".
 
 pub mod access_log;
+pub mod access_log_filter;
 pub mod address;
 pub mod bootstrap;
 pub mod circuit_breakers;
@@ -30,6 +31,7 @@ pub mod tracing;
 pub mod value;
 
 pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink};
+pub use access_log_filter::{AccessLogFilter, Comparison, ComparisonOperator};
 pub use address::Address;
 pub use bootstrap::{Admin, AdsConfig, AdsProtocol, Bootstrap, Identity, Node};
 pub use circuit_breakers::{CircuitBreakers, Priority, RetryBudget, Thresholds};

@@ -76,6 +76,11 @@ fn read_operator<'a>(cx: &mut Context, text: &'a str) -> Result<(Token, &'a str)
 fn read_name(cx: &mut Context, name: &str, argument: Option<&str>) -> Result<Operator> {
     let operator = match name {
         "START_TIME" => return Ok(Operator::StartTime(argument.map(Arc::from))),
+        // As Envoy without an extension for request ids: the id that the request carries.
+        "STREAM_ID" if argument.is_none() => {
+            let name = Arc::from("x-request-id");
+            return Ok(Operator::Request(HeaderSource { name, alternative: None }));
+        }
         "REQ" => return Ok(Operator::Request(read_header(cx, name, argument)?)),
         "RESP" => return Ok(Operator::Response(read_header(cx, name, argument)?)),
         "TRAILER" => return Ok(Operator::Trailer(read_header(cx, name, argument)?)),
@@ -101,6 +106,20 @@ fn read_name(cx: &mut Context, name: &str, argument: Option<&str>) -> Result<Ope
         "RESPONSE_DURATION" => Operator::ResponseDuration,
         "RESPONSE_TX_DURATION" => Operator::ResponseTxDuration,
         "UPSTREAM_HOST" => Operator::UpstreamHost,
+        "UPSTREAM_REMOTE_ADDRESS" => Operator::UpstreamHost,
+        "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::UpstreamRemoteAddressWithoutPort,
+        "UPSTREAM_REMOTE_PORT" => Operator::UpstreamRemotePort,
+        "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Operator::UpstreamLocalAddressWithoutPort,
+        "UPSTREAM_LOCAL_PORT" => Operator::UpstreamLocalPort,
+        "DOWNSTREAM_REMOTE_PORT" => Operator::DownstreamRemotePort,
+        "DOWNSTREAM_DIRECT_REMOTE_PORT" => Operator::DownstreamDirectRemotePort,
+        "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Operator::DownstreamTransportFailureReason,
+        "REQUEST_HEADERS_BYTES" => Operator::RequestHeadersBytes,
+        "RESPONSE_HEADERS_BYTES" => Operator::ResponseHeadersBytes,
+        "TULLE_REASON" => Operator::TulleReason,
+        "TULLE_BLAME" => Operator::TulleBlame,
+        "TULLE_HOP" => Operator::TulleHop,
+        "TULLE_PEER" => Operator::TullePeer,
         "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Operator::UpstreamCluster,
         "UPSTREAM_LOCAL_ADDRESS" => Operator::UpstreamLocalAddress,
         "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Operator::UpstreamRequestAttemptCount,

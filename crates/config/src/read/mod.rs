@@ -5,6 +5,7 @@
 #![allow(deprecated)]
 
 mod access_log;
+mod access_log_filter;
 mod address;
 mod ads;
 mod bootstrap;

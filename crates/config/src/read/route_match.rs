@@ -85,14 +85,20 @@ fn read_fraction(cx: &mut Context, message: &Option<RuntimeFractionalPercent>) -
     let Some(RuntimeFractionalPercent { default_value, runtime_key }) = message else { return Ok(None) };
     cx.field("runtime_fraction", |cx| {
         report!(cx, "there is no runtime: the default value stands"; runtime_key);
-        let FractionalPercent { numerator, denominator } = cx.required("default_value", default_value)?;
-        let factor = match cx.enumeration("default_value.denominator", *denominator)? {
-            DenominatorType::Hundred => 10_000,
-            DenominatorType::TenThousand => 100,
-            DenominatorType::Million => 1,
-        };
-        Ok(Some(numerator.saturating_mul(factor).min(1_000_000)))
+        let fraction = cx.required("default_value", default_value)?;
+        cx.field("default_value", |cx| millionths(cx, fraction)).map(Some)
     })
+}
+
+/// A share in millionths.
+pub fn millionths(cx: &mut Context, message: &FractionalPercent) -> Result<u32> {
+    let FractionalPercent { numerator, denominator } = message;
+    let factor = match cx.enumeration("denominator", *denominator)? {
+        DenominatorType::Hundred => 10_000,
+        DenominatorType::TenThousand => 100,
+        DenominatorType::Million => 1,
+    };
+    Ok(numerator.saturating_mul(factor).min(1_000_000))
 }
 
 #[cfg(test)]

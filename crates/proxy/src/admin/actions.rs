@@ -1,12 +1,13 @@
 //! Pages that do something, and two small ones.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
 use super::page::{Asked, Context, Page, status, text};
 use crate::listen::drain;
+use crate::telemetry::raised;
 
 /// POST `/drain_listeners[?inboundonly][&graceful][&skip_exit]`: nothing new is accepted, and each connection ends after
 /// its request. `inboundonly`: the inbound listeners. `graceful`: accept for the drain time first; with `skip_exit`, for
@@ -51,6 +52,31 @@ pub fn drain_listeners(context: &Context, query: &Asked<'_>) -> Page {
 pub fn quit(context: &Context, _: &Asked<'_>) -> Page {
     tracing::info!("draining: asked by /quitquitquit");
     context.drain.start();
+    text("OK\n")
+}
+
+/// POST `/access_log?all` or `?request_id=ID`, with `&seconds=N` (600 without): access logs write, beside what their
+/// filters take, every request or those with that id, for that time. `?reset` ends it. Nothing else changes.
+pub fn access_log(context: &Context, query: &Query) -> Page {
+    if let Some(page) = query.refusal(&["all", "request_id", "seconds", "reset"]) {
+        return page;
+    }
+    let bad = |text: &str| status(StatusCode::BAD_REQUEST, format!("{text}\n"));
+    let seconds = query.get("seconds").map_or(Ok(600), str::parse::<u64>);
+    let Some(time) =
+        seconds.ok().map(Duration::from_secs).filter(|it| !it.is_zero() && *it <= raised::LONGEST)
+    else {
+        return bad("seconds is a number from 1 to 3600");
+    };
+    let now = SystemTime::now();
+    match (query.get("all"), query.get("request_id"), query.get("reset")) {
+        (Some(_), None, None) => context.raised.raise_all(now, time),
+        (None, Some(id), None) if !id.is_empty() && id.len() <= 256 => {
+            context.raised.raise_id(id.as_bytes(), now, time);
+        }
+        (None, None, Some(_)) => context.raised.reset(),
+        _ => return bad("say one of ?all, ?request_id=ID (at most 256 bytes) and ?reset"),
+    }
     text("OK\n")
 }
 

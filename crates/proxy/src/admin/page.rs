@@ -17,6 +17,7 @@ use super::{actions, certs, clusters, config_dump, listeners, server_info, stats
 use crate::route::LiveRouting;
 use crate::state::{Kept, Notes};
 use crate::telemetry::Registry;
+use crate::telemetry::raised::Raised;
 
 /// A page.
 pub type Page = Response<Full<Bytes>>;
@@ -33,6 +34,8 @@ pub struct Context {
     pub readiness: Readiness,
     /// Metrics.
     pub registry: Arc<Registry>,
+    /// Access logs that are raised.
+    pub raised: Arc<Raised>,
     /// Clusters in use.
     pub routing: Arc<LiveRouting>,
     /// Hosts of the clusters, for the metrics.
@@ -152,6 +155,12 @@ type Render = fn(&Context, &Asked<'_>) -> Page;
 
 /// Path, whether it needs POST, what it does.
 const PAGES: &[(&str, bool, &str, Render)] = &[
+    (
+        "/access_log",
+        true,
+        "log more for ten minutes; ?all, ?request_id=ID, &seconds=N, ?reset",
+        actions::access_log,
+    ),
     ("/certs", false, "certificates in use (JSON)", certs::page),
     ("/clusters", false, "clusters and their hosts; ?format=json", clusters::page),
     ("/config_dump", false, "the configuration as it came (JSON); ?include_eds", config_dump::page),

@@ -18,6 +18,7 @@ use crate::telemetry::RequestRecord;
 use crate::telemetry::grpc_messages::GrpcMessages;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{Protocol, Workload};
+use crate::telemetry::log_value::LogContext;
 use crate::telemetry::recent::Asked;
 use crate::telemetry::watch::Watching;
 use crate::upstream::Cluster;
@@ -175,6 +176,12 @@ impl Exchange {
         }
     }
 
+    /// What formats of logs and headers read.
+    pub fn log_context(&self) -> LogContext<'_> {
+        let own_name = &self.worker.shared.own_name;
+        LogContext { record: &self.record, connection: &self.connection.facts, own_name }
+    }
+
     /// It ended for that reason; `details` are Envoy's words for it.
     pub fn fail(&mut self, reason: Reason, details: &'static str) {
         self.record.fail(reason);
@@ -211,7 +218,7 @@ impl Drop for Exchange {
             filter.on_end(self);
         }
         if !chain.logs.is_empty() {
-            chain.logs.write(&self.record, &self.connection.facts);
+            chain.logs.write(&self.log_context(), &self.worker.random);
         }
         tracing::end(self);
         self.remember();

@@ -19,7 +19,6 @@ use crate::route::header_operations::{self, Values};
 use crate::route::{Picked, rewrite};
 use crate::telemetry::ResponseFlags;
 use crate::telemetry::labels::Protocol;
-use crate::telemetry::log_value::LogContext;
 use crate::telemetry::peer_metadata;
 use crate::upstream::outlier::{self, Outcome};
 use crate::upstream::retry::{self, Marks};
@@ -216,7 +215,7 @@ impl Router {
         for operations in picked.request_operations(weighted) {
             if !operations.is_empty() {
                 let before = head.clone();
-                let context = LogContext { record: &exchange.record, connection: &exchange.connection.facts };
+                let context = exchange.log_context();
                 let values = Values { request: &before, context };
                 header_operations::apply(operations, &mut head.headers, Some(values));
             }
@@ -360,7 +359,7 @@ fn change_response(
 ) {
     for operations in picked.response_operations(weighted) {
         if !operations.is_empty() {
-            let context = LogContext { record: &exchange.record, connection: &exchange.connection.facts };
+            let context = exchange.log_context();
             let values = Values { request, context };
             header_operations::apply(operations, headers, Some(values));
         }

@@ -451,7 +451,11 @@ pub fn log_to(path: &str) -> AccessLog {
         tokens.push(Token::Literal(" ".into()));
     }
     tokens.push(Token::Literal("\n".into()));
-    AccessLog { sink: AccessLogSink::File(path.into()), format: AccessLogFormat::Text(Format { tokens }) }
+    AccessLog {
+        sink: AccessLogSink::File(path.into()),
+        format: AccessLogFormat::Text(Format { tokens }),
+        filter: None,
+    }
 }
 
 /// A connection manager with Envoy's defaults and no filters.

@@ -394,6 +394,7 @@ impl Host {
             bootstrap: self.loaded.message.clone(),
             readiness,
             registry: self.shared.registry.clone(),
+            raised: self.shared.sinks.raised.clone(),
             routing: self.shared.routing.clone(),
             membership,
             kept,

@@ -1,6 +1,5 @@
 //! One accepted connection, from its first byte to its last: inspection, filter chain, handshake, protocol.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
@@ -83,8 +82,7 @@ pub async fn run(worker: Rc<Worker>, bound: Arc<Bound>, stream: TcpStream, remot
         Ended::from(dropped)
     });
     if let Some(mut record) = record {
-        ended.tell(&mut record);
-        listener.logs.write(&record, &downstream.facts());
+        ended.log(&worker, &listener.logs, &mut record, &downstream);
     }
 }
 
@@ -113,13 +111,14 @@ fn report(worker: &Worker, bound: &Bound, peer: SocketAddr, dropped: &Dropped) {
         Dropped::Plaintext => {
             count(&bound.counts.no_filter_chain_match);
             count(&bound.counts.tls_errors);
-            tracing::debug!(listener, %peer, "closed without a byte: plaintext where mutual TLS is required (STRICT)");
+            tracing::debug!(listener, %peer, reason = dropped.reason().code(), "closed without a byte: plaintext where mutual TLS is required (STRICT)");
         }
         Dropped::Handshake(error) => {
             count(&bound.counts.tls_errors);
             // Anybody can fail a handshake; nobody may fill the log with it.
             if let Some(suppressed) = worker.failures.admit(Instant::now()) {
-                tracing::info!(listener, suppressed, blame = ?error.blame, "{error}");
+                let (reason, blame) = (dropped.reason().code(), error.blame.as_str());
+                tracing::info!(listener, suppressed, reason, blame, "{error}");
             }
         }
     }
@@ -177,8 +176,15 @@ impl Accepted<'_> {
     {
         let Chosen { chain, downstream, seen, dialled } = chosen;
         if let Some(termination) = denied(self.worker, &chain.config.filters, downstream) {
-            let termination = Cow::Owned(termination);
-            return Ended { reason: Some(Reason::ConnectionDenied), termination, ..Ended::default() };
+            let reason = Some(Reason::ConnectionDenied);
+            let ended = Ended { reason, termination: termination.into(), ..Ended::default() };
+            // As in Envoy, whose TCP proxy logs what a filter before it has closed.
+            if let Some(tcp) = &chain.tcp
+                && !tcp.logs.is_empty()
+            {
+                ended.clone().log(self.worker, &tcp.logs, &mut tcp::record(), downstream);
+            }
+            return ended;
         }
         let attachment = Attachment::new(self.worker, self.bound, seen, downstream, chain.clone());
         match (&chain.http, &chain.tcp) {

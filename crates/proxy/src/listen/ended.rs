@@ -6,11 +6,15 @@ use std::time::Instant;
 
 use base::Reason;
 
+use super::worker::Worker;
+use crate::filter::Downstream;
 use crate::http::h1::server::{Closed, ConnectionError};
 use crate::telemetry::RequestRecord;
+use crate::telemetry::access_log::AccessLogs;
+use crate::telemetry::log_value::LogContext;
 
 /// The end of a connection.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Ended {
     /// Why it ended other than well.
     pub reason: Option<Reason>,
@@ -26,14 +30,23 @@ impl Ended {
         Ended { reason, ..Ended::default() }
     }
 
-    /// Leaves it in the connection's record.
-    pub fn tell(self, record: &mut RequestRecord) {
+    /// Writes the connection's line.
+    pub fn log(
+        self,
+        worker: &Worker,
+        logs: &AccessLogs,
+        record: &mut RequestRecord,
+        downstream: &Downstream,
+    ) {
         record.end = Some(Instant::now());
         if let Some(reason) = self.reason {
             record.fail(reason);
         }
         record.downstream_failure = self.handshake;
         record.termination = self.termination;
+        let connection = &downstream.facts();
+        let context = LogContext { record, connection, own_name: &worker.http.shared.own_name };
+        logs.write(&context, &worker.http.random);
     }
 }
 

@@ -105,10 +105,9 @@ fn turn_away(worker: &Worker, bound: &Bound, stream: &TcpStream, peer: std::net:
     let listener = bound.current();
     if !listener.logs.is_empty() {
         let mut record = tcp::record();
-        Ended::by(Some(Reason::ConnectionLimit)).tell(&mut record);
         let local = stream.local_addr().unwrap_or(bound.address);
         let downstream = Downstream { local, remote: peer, session: None, passed_server_name: None };
-        listener.logs.write(&record, &downstream.facts());
+        Ended::by(Some(Reason::ConnectionLimit)).log(worker, &listener.logs, &mut record, &downstream);
     }
     // Anybody can open connections; nobody may fill the log with them.
     if let Some(suppressed) = worker.failures.admit(Instant::now()) {

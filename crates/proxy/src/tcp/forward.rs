@@ -18,6 +18,7 @@ use super::metrics::{Called, Counted, OpenConnections, Parties};
 use super::prefixed::Prefixed;
 use crate::filter::{Downstream, Worker};
 use crate::telemetry::RequestRecord;
+use crate::telemetry::log_value::LogContext;
 use crate::upstream::Cluster;
 use crate::upstream::balance::Balancer;
 
@@ -121,7 +122,10 @@ impl Drop for Logged<'_> {
         self.record.request_body_bytes = copied.sent;
         self.record.response_body_bytes = copied.received;
         self.record.end = Some(Instant::now());
-        self.chain.logs.write(&self.record, &self.downstream.facts());
+        let worker = &self.forwarder.worker;
+        let connection = &self.downstream.facts();
+        let context = LogContext { record: &self.record, connection, own_name: &worker.shared.own_name };
+        self.chain.logs.write(&context, &worker.random);
     }
 }
 

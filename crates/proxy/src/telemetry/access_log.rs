@@ -7,9 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use config::model::{AccessLog, AccessLogFormat, Format, HeaderSource, Operator, Token};
 
+use super::log_filter::LogFilter;
 use super::log_sink::{LogSink, LogSinks};
 use super::log_value::{LogContext, LogValue, write_json_text};
-use super::record::{Captured, ConnectionFacts, RequestRecord};
+use super::raised::Raised;
+use super::random::Random;
+use super::record::{Captured, RequestRecord};
+use super::request_id;
 use crate::http::{Headers, RequestHead, ResponseHead};
 
 /// One piece of a compiled line.
@@ -28,8 +32,17 @@ enum Layout {
 /// The access logs of one connection manager.
 #[derive(Debug, Default)]
 pub struct AccessLogs {
-    logs: Vec<(Arc<LogSink>, Layout)>,
+    logs: Vec<Log>,
+    /// What is written whatever the filters say, and where the request's id was put.
+    raised: Option<(Arc<Raised>, usize)>,
     sources: Sources,
+}
+
+#[derive(Debug)]
+struct Log {
+    sink: Arc<LogSink>,
+    layout: Layout,
+    filter: Option<LogFilter>,
 }
 
 /// Which header values a line needs, each once.
@@ -52,7 +65,14 @@ impl AccessLogs {
                 io::Error::new(error.kind(), format!("access log {:?}: {error}", log.sink))
             })?;
             let layout = compiled.sources.layout(&log.format);
-            compiled.logs.push((sink, layout));
+            let filter = log.filter.as_ref();
+            let filter =
+                filter.map(|filter| LogFilter::compile(filter, &mut |it| compiled.sources.request(it)));
+            if filter.is_some() {
+                let id = compiled.sources.request(&request_id::HEADER.into());
+                compiled.raised = Some((sinks.raised.clone(), id));
+            }
+            compiled.logs.push(Log { sink, layout, filter });
         }
         Ok(compiled)
     }
@@ -78,11 +98,19 @@ impl AccessLogs {
         record.trailer_values = capture(&self.sources.trailers, trailers);
     }
 
-    /// Queues one line per log.
-    pub fn write(&self, record: &RequestRecord, connection: &ConnectionFacts) {
-        let context = LogContext { record, connection };
-        for (sink, layout) in &self.logs {
-            sink.write(layout.line(&context));
+    fn is_raised(&self, record: &RequestRecord) -> bool {
+        self.raised.as_ref().is_some_and(|(raised, slot)| {
+            raised.takes(record.start_time, record.request_values.get(*slot).and_then(Option::as_deref))
+        })
+    }
+
+    /// Queues one line per log whose filter takes the request.
+    pub fn write(&self, context: &LogContext<'_>, random: &Random) {
+        for log in &self.logs {
+            let taken = log.filter.as_ref().is_none_or(|filter| filter.takes(context.record, random));
+            if taken || self.is_raised(context.record) {
+                log.sink.write(log.layout.line(context));
+            }
         }
     }
 }
@@ -106,6 +134,11 @@ fn request(head: &RequestHead, name: &str) -> Option<Bytes> {
 }
 
 impl Sources {
+    /// The position of a header of the request among the captured values.
+    fn request(&mut self, name: &Arc<str>) -> usize {
+        slot(&mut self.request, &HeaderSource { name: name.clone(), alternative: None })
+    }
+
     fn layout(&mut self, format: &AccessLogFormat) -> Layout {
         match format {
             AccessLogFormat::Text(format) => Layout::Text(self.pieces(format)),
@@ -197,6 +230,7 @@ mod tests {
     use super::*;
     use crate::http::{BodyLength, Scheme, Version};
     use crate::telemetry::flags::ResponseFlags;
+    use crate::telemetry::record::ConnectionFacts;
     use std::time::{Duration, Instant, UNIX_EPOCH};
 
     fn operator(operator: Operator) -> Token {
@@ -280,7 +314,8 @@ mod tests {
         let layout = logs.sources.layout(&format);
         let mut record = record();
         edit(&logs, &mut record);
-        String::from_utf8(layout.line(&LogContext { record: &record, connection: &facts() })).unwrap()
+        String::from_utf8(layout.line(&LogContext { record: &record, connection: &facts(), own_name: "n/w" }))
+            .unwrap()
     }
 
     #[test]

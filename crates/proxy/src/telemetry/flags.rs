@@ -90,7 +90,12 @@ impl ResponseFlags {
 
     /// The flag that stands for a reason.
     pub fn of(reason: Reason) -> Self {
-        NAMES.iter().position(|name| *name == reason.flag()).map_or(Self::NONE, |bit| Self(1 << bit))
+        Self::named(reason.flag()).unwrap_or(Self::NONE)
+    }
+
+    /// The flag with that short name.
+    pub fn named(name: &str) -> Option<Self> {
+        NAMES.iter().position(|it| *it == name).map(|bit| Self(1 << bit))
     }
 }
 

@@ -2,8 +2,9 @@
 //! counted, and never time of a request.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use config::model::AccessLogSink;
 
 use super::families;
+use super::raised::Raised;
 use super::registry::Registry;
 
 /// Lines that may wait for a slow sink.
@@ -113,17 +115,51 @@ fn write_all(
     }
 }
 
+/// A file that lines go to. Opening a FIFO waits for its reader, so that only the sink's own thread may do it.
+#[derive(Debug)]
+enum Output {
+    Open(File),
+    Later(Arc<str>),
+}
+
+impl Output {
+    fn open(path: &str) -> io::Result<Output> {
+        OpenOptions::new().append(true).create(true).open(path).map(Output::Open)
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Output::Later(path) = self {
+            *self = Output::open(path)?;
+        }
+        match self {
+            Output::Open(file) => file.write(bytes),
+            Output::Later(_) => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Output::Open(file) => file.flush(),
+            Output::Later(_) => Ok(()),
+        }
+    }
+}
+
 /// The open sinks of the process: each is opened once, however many listeners log to it.
 #[derive(Debug)]
 pub struct LogSinks {
     registry: Arc<Registry>,
+    /// What is written whatever the filters say.
+    pub raised: Arc<Raised>,
     open: Mutex<HashMap<AccessLogSink, Arc<LogSink>>>,
 }
 
 impl LogSinks {
     /// No sink is open yet; drops are reported in `registry`.
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, open: Mutex::default() }
+        Self { registry, raised: Arc::default(), open: Mutex::default() }
     }
 
     /// The sink, opened if it was not.
@@ -139,8 +175,9 @@ impl LogSinks {
             AccessLogSink::Stdout => (LogSink::start(io::stdout())?, "/dev/stdout"),
             AccessLogSink::Stderr => (LogSink::start(io::stderr())?, "/dev/stderr"),
             AccessLogSink::File(path) => {
-                let file = OpenOptions::new().append(true).create(true).open(&**path)?;
-                (LogSink::start(file)?, path)
+                let fifo = std::fs::metadata(&**path).is_ok_and(|it| it.file_type().is_fifo());
+                let writer = if fifo { Output::Later(path.clone()) } else { Output::open(path)? };
+                (LogSink::start(writer)?, path)
             }
         };
         let labels = vec![("path", path.to_owned())];

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::net::SocketAddr;
 
 use config::model::{GrpcStatusForm, Operator};
 
@@ -15,6 +16,8 @@ pub enum LogValue<'a> {
     Missing,
     /// Text from outside: to be escaped.
     Untrusted(&'a [u8]),
+    /// Text from outside that somebody put together.
+    UntrustedText(String),
     /// Text that the proxy made.
     Text(String),
     /// A number.
@@ -28,9 +31,19 @@ pub struct LogContext<'a> {
     pub record: &'a RequestRecord,
     /// Its connection.
     pub connection: &'a ConnectionFacts,
+    /// Who this proxy is: `namespace/workload`.
+    pub own_name: &'a str,
 }
 
 impl<'a> LogContext<'a> {
+    fn hop(&self) -> LogValue<'a> {
+        match (self.record.reason, &self.record.told) {
+            (None, _) => LogValue::Missing,
+            (Some(_), Some(told)) => untrusted(&told.hop),
+            (Some(_), None) => untrusted(self.own_name),
+        }
+    }
+
     /// The value of an operator. `slot` is the operator's position among those that read a head.
     pub fn value(&self, operator: &'a Operator, slot: usize) -> LogValue<'a> {
         let (record, connection) = (self.record, self.connection);
@@ -63,6 +76,33 @@ impl<'a> LogContext<'a> {
             Operator::ResponseDuration => between(Some(record.begun), record.response_begin),
             Operator::ResponseTxDuration => between(record.response_begin, record.end),
             Operator::UpstreamHost => record.upstream_host.as_deref().map_or(LogValue::Missing, untrusted),
+            Operator::UpstreamRemoteAddressWithoutPort => {
+                of_address(record.upstream_host.as_deref(), |it| shown(it.ip()))
+            }
+            Operator::UpstreamRemotePort => {
+                of_address(record.upstream_host.as_deref(), |it| LogValue::Number(it.port().into()))
+            }
+            Operator::UpstreamLocalAddressWithoutPort => {
+                record.upstream_local.map_or(LogValue::Missing, |it| shown(it.ip()))
+            }
+            Operator::UpstreamLocalPort => {
+                record.upstream_local.map_or(LogValue::Missing, |it| LogValue::Number(it.port().into()))
+            }
+            Operator::DownstreamRemotePort => {
+                LogValue::Number(record.client_address.unwrap_or(connection.remote).port().into())
+            }
+            Operator::DownstreamDirectRemotePort => LogValue::Number(connection.remote.port().into()),
+            Operator::DownstreamTransportFailureReason => untrusted(&record.downstream_failure),
+            Operator::RequestHeadersBytes => LogValue::Number(record.request_head_bytes),
+            Operator::ResponseHeadersBytes => LogValue::Number(record.response_head_bytes),
+            Operator::TulleReason => record.reason.map_or(LogValue::Missing, |reason| text(reason.code())),
+            Operator::TulleBlame => {
+                record.reason.map_or(LogValue::Missing, |reason| text(reason.blame().as_str()))
+            }
+            Operator::TulleHop => self.hop(),
+            Operator::TullePeer => record
+                .failing_peer(connection)
+                .map_or(LogValue::Missing, |peer| LogValue::UntrustedText(peer.into_owned())),
             Operator::UpstreamCluster => {
                 record.upstream_cluster.as_deref().map_or(LogValue::Missing, untrusted)
             }
@@ -131,6 +171,11 @@ fn untrusted(value: &str) -> LogValue<'_> {
     if value.is_empty() { LogValue::Missing } else { LogValue::Untrusted(value.as_bytes()) }
 }
 
+/// A part of an address; a host on a Unix socket has none.
+fn of_address(address: Option<&str>, part: impl Fn(SocketAddr) -> LogValue<'static>) -> LogValue<'static> {
+    address.and_then(|address| address.parse().ok()).map_or(LogValue::Missing, part)
+}
+
 fn captured(values: &Captured, slot: usize) -> LogValue<'_> {
     match values.get(slot).and_then(Option::as_ref) {
         Some(value) if !value.is_empty() => LogValue::Untrusted(value),
@@ -159,6 +204,7 @@ impl LogValue<'_> {
                 let _ = write!(line, "{number}");
             }
             LogValue::Untrusted(bytes) => escape(line, &bytes[..cut(bytes.len())]),
+            LogValue::UntrustedText(text) => escape(line, &text.as_bytes()[..cut(text.len())]),
         }
     }
 
@@ -167,11 +213,16 @@ impl LogValue<'_> {
         match self {
             LogValue::Missing => line.extend_from_slice(b"null"),
             LogValue::Number(_) => self.write_text(line, None),
-            LogValue::Text(_) | LogValue::Untrusted(_) => {
+            LogValue::Text(_) | LogValue::Untrusted(_) | LogValue::UntrustedText(_) => {
                 let mut text = Vec::new();
                 match self {
                     LogValue::Untrusted(bytes) => {
                         text.extend_from_slice(&bytes[..max_length.unwrap_or(usize::MAX).min(bytes.len())]);
+                    }
+                    LogValue::UntrustedText(whole) => {
+                        text.extend_from_slice(
+                            &whole.as_bytes()[..max_length.unwrap_or(usize::MAX).min(whole.len())],
+                        );
                     }
                     other => other.write_text(&mut text, max_length),
                 }

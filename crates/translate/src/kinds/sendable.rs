@@ -9,7 +9,7 @@ const FRAMING: [&str; 7] =
     ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"];
 
 /// Operators of format strings that take no argument.
-const OPERATORS: [&str; 34] = [
+const OPERATORS: [&str; 49] = [
     "PROTOCOL",
     "RESPONSE_CODE",
     "RESPONSE_CODE_DETAILS",
@@ -44,6 +44,21 @@ const OPERATORS: [&str; 34] = [
     "VIRTUAL_HOST_NAME",
     "HOSTNAME",
     "START_TIME",
+    "STREAM_ID",
+    "UPSTREAM_REMOTE_ADDRESS",
+    "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    "UPSTREAM_REMOTE_PORT",
+    "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
+    "UPSTREAM_LOCAL_PORT",
+    "DOWNSTREAM_REMOTE_PORT",
+    "DOWNSTREAM_DIRECT_REMOTE_PORT",
+    "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
+    "REQUEST_HEADERS_BYTES",
+    "RESPONSE_HEADERS_BYTES",
+    "TULLE_REASON",
+    "TULLE_BLAME",
+    "TULLE_HOP",
+    "TULLE_PEER",
 ];
 
 /// Why a format string is refused; `None` when it is accepted.
@@ -59,7 +74,8 @@ pub fn format_defect(text: &str) -> Option<String> {
         let (name, after) = rest.split_at(end.unwrap_or(rest.len()));
         let known = match after.strip_prefix('(') {
             Some(_) => matches!(name, "REQ" | "RESP" | "TRAILER" | "START_TIME" | "ENVIRONMENT"),
-            None => OPERATORS.contains(&name),
+            // Ours are taken out for other proxies, as a whole.
+            None => OPERATORS.contains(&name) && !(name.starts_with("TULLE_") && after.starts_with(':')),
         };
         if !known {
             return Some(format!(

@@ -30,6 +30,9 @@ use crate::merge::telemetry;
 use crate::scope::Scope;
 use crate::{names, values};
 
+/// Operators that only our proxy knows.
+const OWN: [&str; 4] = ["%TULLE_REASON%", "%TULLE_BLAME%", "%TULLE_HOP%", "%TULLE_PEER%"];
+
 /// Istio's default line.
 const DEFAULT_FORMAT: &str = concat!(
     "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% ",
@@ -74,13 +77,15 @@ pub fn access_logs(scope: &Scope<'_>, side: WorkloadMode) -> Vec<AccessLog> {
     let mesh = scope.world.mesh();
     let in_force = telemetry::telemetries(scope.world, scope.namespace(), &scope.labels);
     let Some(merged) = telemetry::access_logging(mesh, &in_force, side) else {
-        return of_mesh(mesh).into_iter().collect();
+        return of_mesh(mesh, scope.is_tulle()).into_iter().collect();
     };
     let logging = merged.into_iter().filter(|(_, logging)| !logging.disabled);
     logging
         .filter_map(|(name, logging)| {
             let log = match mesh.provider(name)? {
-                Provider::StandardOutput => file("/dev/stdout", Some(text_format(DEFAULT_FORMAT)), false),
+                Provider::StandardOutput => {
+                    file("/dev/stdout", Some(text_format(DEFAULT_FORMAT, scope.is_tulle())), false)
+                }
                 Provider::Defined(provider) => of_provider(provider, scope)?,
                 Provider::Prometheus => return None,
             };
@@ -90,10 +95,10 @@ pub fn access_logs(scope: &Scope<'_>, side: WorkloadMode) -> Vec<AccessLog> {
 }
 
 /// The logger of `accessLogFile`; none without.
-fn of_mesh(mesh: &MeshConfig) -> Option<AccessLog> {
+fn of_mesh(mesh: &MeshConfig, tulle: bool) -> Option<AccessLog> {
     let path = mesh.access_log_file()?;
     let written = mesh.access_log_format().filter(|text| sendable::format_defect(text).is_none());
-    Some(file(path, Some(text_format(written.unwrap_or(DEFAULT_FORMAT))), false))
+    Some(file(path, Some(text_format(written.unwrap_or(DEFAULT_FORMAT), tulle)), false))
 }
 
 /// Requests and connections for which an expression holds.
@@ -110,19 +115,19 @@ fn filter(written: &AccessLoggingFilter) -> AccessLogFilter {
 fn of_provider(provider: &ExtensionProvider, scope: &Scope<'_>) -> Option<AccessLog> {
     if let Some(log) = &provider.envoy_file_access_log {
         let path = if log.path.is_empty() { "/dev/stdout" } else { &log.path };
-        return Some(file(path, Some(file_format(log.log_format.as_ref())), log.omit_empty_values));
+        return Some(file(path, Some(file_format(log.log_format.as_ref(), scope.is_tulle())), log.omit_empty_values));
     }
     let otel = provider.envoy_otel_als.as_ref()?;
     // `tulle-proxy` has no such logger and would refuse the listener.
     (!scope.is_tulle()).then(|| open_telemetry(otel, scope))?
 }
 
-fn file_format(format: Option<&LogFormat>) -> Format {
+fn file_format(format: Option<&LogFormat>, tulle: bool) -> Format {
     match format {
         Some(LogFormat { labels: Some(labels), .. }) => {
             let text = |(key, value): (&String, &AnyValue)| match value {
                 AnyValue::Text(text) if sendable::format_defect(text).is_none() => {
-                    Some((key.clone(), values::text(text)))
+                    Some((key.clone(), values::text(&known(text, tulle))))
                 }
                 _ => None,
             };
@@ -133,15 +138,24 @@ fn file_format(format: Option<&LogFormat>) -> Format {
             Format::JsonFormat(fields)
         }
         Some(LogFormat { text: Some(text), .. }) if sendable::format_defect(text).is_none() => {
-            text_format(text)
+            text_format(text, tulle)
         }
-        _ => text_format(DEFAULT_FORMAT),
+        _ => text_format(DEFAULT_FORMAT, tulle),
     }
 }
 
-/// A line, with its end.
-fn text_format(text: &str) -> Format {
+/// A format that the node understands: Envoy refuses the whole listener for an operator that it does not know.
+fn known(text: &str, tulle: bool) -> String {
     let mut text = text.to_owned();
+    if !tulle {
+        OWN.iter().for_each(|own| text = text.replace(own, "-"));
+    }
+    text
+}
+
+/// A line, with its end.
+fn text_format(text: &str, tulle: bool) -> Format {
+    let mut text = known(text, tulle);
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -204,7 +218,7 @@ mod tests {
     use super::*;
 
     fn line(mesh: &MeshConfig) -> String {
-        let Some(ConfigType::TypedConfig(any)) = of_mesh(mesh).unwrap().config_type else { panic!() };
+        let Some(ConfigType::TypedConfig(any)) = of_mesh(mesh, true).unwrap().config_type else { panic!() };
         let file: FileAccessLog = protos::any::open(&any).unwrap();
         let Some(AccessLogFormat::LogFormat(format)) = file.access_log_format else { panic!() };
         let Some(Format::TextFormatSource(source)) = format.format else { panic!() };
@@ -214,7 +228,7 @@ mod tests {
 
     #[test]
     fn nothing_is_logged_unless_asked() {
-        assert!(of_mesh(&MeshConfig::default()).is_none());
+        assert!(of_mesh(&MeshConfig::default(), true).is_none());
     }
 
     #[test]
