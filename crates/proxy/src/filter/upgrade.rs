@@ -38,7 +38,9 @@ pub fn decide(
     if connect {
         return match (has_route, allowed) {
             (true, true) => Ok(()),
-            (true, false) => Err(Box::new(LocalReply::new(403, "", "upgrade_failed"))),
+            (true, false) => {
+                Err(Box::new(LocalReply::new(Reason::UpgradeRefused, 403, "", "upgrade_failed")))
+            }
             (false, _) => Err(Box::new(LocalReply::no_route())),
         };
     }

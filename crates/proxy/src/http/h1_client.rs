@@ -159,7 +159,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
     /// Carries a body as raw bytes, and gives what comes back as another one. Nothing is written before it is polled; the
     /// end of either body is the end of that half of the connection.
-    pub fn tunnel(self, body: Body, on_end: OnEnd<IO>) -> Body {
+    pub fn tunnel(self: Box<Self>, body: Body, on_end: OnEnd<IO>) -> Body {
         let upload = Upload { tunnel: true, ..Upload::new(BodyWriter::new(body, Framing::UntilClose)) };
         Body::stream(ResponseBody::new(Lease::new(self, on_end), upload, BodyDecoder::UntilClose, false))
     }

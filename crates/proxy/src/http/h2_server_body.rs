@@ -69,6 +69,8 @@ pub(crate) struct RequestBody {
     in_trailers: bool,
     stall: Deadline,
     rules: BodyRules,
+    /// Whether the trailers broke a rule that the codec does not see.
+    malformed: Box<dyn Fn() -> bool>,
 }
 
 /// What the bodies of one stream are held to.
@@ -87,13 +89,17 @@ impl RequestBody {
         recv: RecvStream,
         continue_pending: Option<Rc<RefCell<Reply>>>,
         rules: BodyRules,
+        malformed: Box<dyn Fn() -> bool>,
     ) -> Self {
-        RequestBody { recv, lent: 0, continue_pending, in_trailers: false, stall: Deadline::default(), rules }
+        let stall = Deadline::default();
+        RequestBody { recv, lent: 0, continue_pending, in_trailers: false, stall, rules, malformed }
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let fields = match self.recv.poll_trailers(cx) {
             Poll::Pending => return Poll::Pending,
+            // The stream sees it too, and lets go of everything.
+            Poll::Ready(Ok(_)) if (self.malformed)() => return Poll::Pending,
             Poll::Ready(Ok(None)) => return Poll::Ready(None),
             Poll::Ready(Ok(Some(fields))) => fields,
             Poll::Ready(Err(error)) => return broken(&error),
@@ -127,6 +133,7 @@ impl BodyStream for RequestBody {
                     self.stall.clear();
                     return Poll::Ready(Some(Ok(Frame::Data(data))));
                 }
+                Poll::Ready(Some(Err(_))) if (self.malformed)() => return Poll::Pending,
                 Poll::Ready(Some(Err(error))) => return broken(&error),
                 Poll::Ready(None) => self.in_trailers = true,
                 Poll::Pending => break,
@@ -169,6 +176,8 @@ pub(crate) enum Sent {
     Gone,
     /// The client took nothing for too long.
     Stalled,
+    /// The rest of the request broke a rule.
+    Malformed,
     /// The body broke off.
     Broken(BodyError),
 }
@@ -198,11 +207,16 @@ impl ResponseSender {
         ResponseSender { send, body, missing, ends_at_length, piece: Bytes::new(), stall, stall_timeout }
     }
 
-    /// Sends all of it; to be called once.
-    pub(crate) async fn run(&mut self) -> Sent {
-        let sent = poll_fn(|cx| self.poll(cx)).await;
+    /// Sends all of it; to be called once. `malformed`: whether the rest of the request breaks a rule.
+    pub(crate) async fn run(&mut self, malformed: impl Fn() -> bool) -> Sent {
+        let sent = poll_fn(|cx| match self.poll(cx) {
+            Poll::Pending if malformed() => Poll::Ready(Sent::Malformed),
+            polled => polled,
+        })
+        .await;
         match &sent {
             Sent::Whole | Sent::Gone => {}
+            Sent::Malformed => self.send.send_reset(h2::Reason::PROTOCOL_ERROR),
             Sent::Stalled => self.send.send_reset(h2::Reason::CANCEL),
             Sent::Broken(error) => self.send.send_reset(reset_reason(error)),
         }

@@ -1,12 +1,16 @@
 //! A try whose bodies are the bytes of a connection: what a CONNECT (or a POST in its place) asks for when it ends here.
 
 use std::rc::Rc;
+use std::time::Instant;
+
+use base::Reason;
 
 use super::call::{Answer, Attempt, Call, CallFailure, Chosen, Next, OnAttempt, Progress};
 use super::checkout::OpenConnection;
 use super::connect::connect;
+use super::failure::Said;
 use super::outlier::Outcome;
-use super::retry::{Marks, Tried};
+use super::retry::Tried;
 use crate::http::h1::client::{ClientOptions, Connection};
 use crate::http::{BodyLength, RequestHead, ResponseHead};
 
@@ -25,6 +29,7 @@ impl Call<'_> {
         let cells = &state.cells;
         let Some(slots) = state.places(&host, &config.circuit_breakers, self.priority) else {
             cells.connection_overflow.increment();
+            self.timeline.borrow_mut().failed(Reason::Overflow, Instant::now());
             return progress.fail(CallFailure::Overflow("max_connections"), None);
         };
         let (stream, info) = match connect(&host, config, None, self.worker.registry()).await {
@@ -35,6 +40,8 @@ impl Call<'_> {
                     cells.connect_timeouts.increment();
                 }
                 host.runtime.reach.failed();
+                self.timeline.borrow_mut().opening(failure.opening);
+                self.timeline.borrow_mut().failed(failure.reason, Instant::now());
                 self.report(&host, if failure.timed_out { Outcome::TimedOut } else { Outcome::Failed });
                 return self.after(progress, Tried::NotConnected, CallFailure::Connect(failure));
             }
@@ -42,10 +49,14 @@ impl Call<'_> {
         cells.connections.increment();
         host.runtime.reach.worked();
         self.report(&host, Outcome::Reached);
-        on_attempt(
-            head,
-            &Attempt { cluster: self.cluster, host: &host, connection: &info, number: progress.number },
-        );
+        let (now, number) = (Instant::now(), progress.number);
+        {
+            let mut timeline = self.timeline.borrow_mut();
+            timeline.opening(Some(info.opening));
+            timeline.sent(info.local, now);
+            timeline.answered(200, now);
+        }
+        on_attempt(head, &Attempt { cluster: self.cluster, host: &host, connection: &info, number, now });
         cells.requests.increment();
         let open = OpenConnection::new(info, cells.connections_active.clone(), Rc::default(), slots);
         let ended = Box::new(move |_| drop((active, open)));
@@ -53,6 +64,6 @@ impl Call<'_> {
         let body = connection.tunnel(progress.body.reader(), ended);
         progress.body.stop_keeping();
         let head = ResponseHead::new(200, BodyLength::Unknown);
-        Next::Answer(Box::new(Answer { head, body, pool, denied: None, marks: Marks::default() }))
+        Next::Answer(Box::new(Answer { head, body, pool, denied: None, said: Said::default(), at: now }))
     }
 }
