@@ -552,14 +552,12 @@ async fn a_fragment_is_refused_and_the_connection_goes_on() {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
         // GET, http, `:path: /a#/b` (remembered), `:authority: up`, and the end of head and stream.
         b"\0\0\x0d\x01\x05\0\0\0\x01\x82\x86\x44\x05/a#/b\x41\x02up".to_vec(),
-        // The same, with the path by its number.
         b"\0\0\x04\x01\x05\0\0\0\x03\x82\x86\xbf\xbe".to_vec(),
         b"\0\0\x0a\x01\x05\0\0\0\x05\x82\x86\x04\x02/b\x41\x02up".to_vec(),
     ]
     .concat();
     let (mut near, far) = duplex(64 * 1024);
-    let (_drain, watch) = Drain::new();
-    let options = options();
+    let ((_drain, watch), options) = (Drain::new(), options());
     let talking = async {
         near.write_all(&wire).await.unwrap();
         while recorder.seen.borrow().is_empty() {
@@ -577,15 +575,12 @@ async fn a_request_whose_trailers_have_pseudo_headers_never_ends() {
     {
         let recorder = Recorder::default();
         let head = b"\0\0\x0c\x01\x04\0\0\0\x01\x83\x86\x04\x04/one\x41\x02up";
-        let mut last = vec![0, 0, trailers.len() as u8, 1, 5, 0, 0, 0, 1];
-        last.extend_from_slice(trailers);
+        let last = [&[0, 0, trailers.len() as u8, 1, 5, 0, 0, 0, 1], trailers].concat();
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-        // Another request behind it, which is answered.
         let next = b"\0\0\x0c\x01\x05\0\0\0\x03\x82\x86\x04\x04/two\x41\x02up";
         let wire = [&preface[..], head, &last, next].concat();
         let (mut near, far) = duplex(64 * 1024);
-        let (_drain, watch) = Drain::new();
-        let options = options();
+        let ((_drain, watch), options) = (Drain::new(), options());
         let is_done = || recorder.seen.borrow().iter().any(|seen| seen.contains("/two"));
         let talking = async {
             near.write_all(&wire).await.unwrap();
