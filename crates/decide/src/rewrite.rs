@@ -8,6 +8,10 @@ use crate::view::RequestView;
 pub fn target(rewrite: &PathRewrite, matcher: &RouteMatch, target: &[u8]) -> Option<Vec<u8>> {
     let end = memchr::memchr(b'?', target).unwrap_or(target.len());
     let (path, query) = target.split_at(end);
+    if path.is_empty() {
+        // CONNECT has none.
+        return None;
+    }
     let mut rewritten = match rewrite {
         PathRewrite::Keep => return None,
         PathRewrite::Prefix(prefix) => {
@@ -30,7 +34,7 @@ pub fn target(rewrite: &PathRewrite, matcher: &RouteMatch, target: &[u8]) -> Opt
 fn matched_length(matcher: &RouteMatch, path: &[u8]) -> usize {
     match &matcher.path {
         PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => prefix.len(),
-        PathMatch::Exact(_) | PathMatch::Regex(_) => path.len(),
+        PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Connect => path.len(),
     }
 }
 

@@ -39,14 +39,18 @@ pub fn pick_route<'a>(
 
 /// Whether a route takes a request with that path.
 pub fn route_matches(matcher: &RouteMatch, request: &impl RequestView, path: &[u8], random: u64) -> bool {
-    path_matches(matcher, path)
+    path_matches(matcher, request, path)
         && matcher.runtime_fraction.is_none_or(|fraction| random % 1_000_000 < u64::from(fraction))
         && (!matcher.grpc || is_grpc(request))
         && matcher.headers.iter().all(|header| header_matches(header, request))
         && matcher.query_parameters.iter().all(|parameter| query_matches(parameter, request.query()))
 }
 
-fn path_matches(matcher: &RouteMatch, path: &[u8]) -> bool {
+fn path_matches(matcher: &RouteMatch, request: &impl RequestView, path: &[u8]) -> bool {
+    let connect = request.method() == b"CONNECT";
+    if connect && path.is_empty() {
+        return matcher.path == PathMatch::Connect;
+    }
     let equal = |left: &[u8], right: &[u8]| {
         if matcher.case_sensitive { left == right } else { left.eq_ignore_ascii_case(right) }
     };
@@ -58,6 +62,7 @@ fn path_matches(matcher: &RouteMatch, path: &[u8]) -> bool {
             begins(prefix) && matches!(path.get(prefix.len()), None | Some(b'/'))
         }
         PathMatch::Regex(regex) => regex.is_full_match(path),
+        PathMatch::Connect => connect,
     }
 }
 
@@ -139,6 +144,17 @@ mod tests {
         assert!(takes(&folded, "/API"));
         let regex = matcher(PathMatch::Regex(Regex::new("/v[0-9]").unwrap()));
         assert!(takes(&regex, "/v1?x") && !takes(&regex, "/v1/"));
+    }
+
+    #[test]
+    fn connect_has_a_condition_of_its_own() {
+        let connect = Request { method: "CONNECT", ..Request::get("a:443", "") };
+        let takes = |path, request: &Request| route_matches(&matcher(path), request, request.path(), 0);
+        assert!(takes(PathMatch::Connect, &connect));
+        for path in [PathMatch::Prefix("".into()), PathMatch::Regex(Regex::new(".*").unwrap())] {
+            assert!(!takes(path, &connect));
+        }
+        assert!(!takes(PathMatch::Connect, &Request::get("a", "/")));
     }
 
     #[test]

@@ -187,6 +187,7 @@ fn conditions(matcher: &RouteMatch) -> Vec<String> {
         PathMatch::Exact(path) => all.push(format!("path is {path}")),
         PathMatch::SeparatedPrefix(prefix) => all.push(format!("path is {prefix} or below")),
         PathMatch::Regex(regex) => all.push(format!("path matches {regex:?}")),
+        PathMatch::Connect => all.push("method is CONNECT".to_owned()),
     }
     if !matcher.case_sensitive {
         all.push("letter case of the path does not count".to_owned());

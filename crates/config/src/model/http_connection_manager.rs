@@ -211,7 +211,7 @@ pub enum ServerHeader {
 /// One protocol upgrade.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upgrade {
-    /// Value of the `upgrade` header in lower case, `websocket`.
+    /// Value of the `upgrade` header in lower case, `websocket`; `connect`: the method CONNECT.
     pub kind: Arc<str>,
     /// Allowed unless a route says otherwise.
     pub enabled: bool,

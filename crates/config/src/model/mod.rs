@@ -62,8 +62,8 @@ pub use rbac::{CidrRange, Permission, Policy, Principal, RbacAction, RbacFilter,
 pub use regex::{Regex, RegexError};
 pub use retry::{BackOff, RateLimitedBackOff, ResetHeader, RetryOn, RetryPolicy};
 pub use route::{
-    ClusterSpecifier, DirectResponse, Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite,
-    Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
+    ClusterSpecifier, ConnectToTcp, DirectResponse, Forward, HostRewrite, MaxStreamDuration, PathMatch,
+    PathRewrite, Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
     WeightedClusters,
 };
 pub use runtime::RuntimeSettings;

@@ -102,6 +102,8 @@ pub enum PathMatch {
     SeparatedPrefix(Arc<str>),
     /// The whole path matches.
     Regex(Regex),
+    /// The method is CONNECT: such a request has no path, and no other condition takes it.
+    Connect,
 }
 
 /// What a route does.
@@ -144,8 +146,17 @@ pub struct Forward {
     pub request_body_buffer_limit: Option<u64>,
     /// Upgrades that override the connection manager's.
     pub upgrades: Vec<Upgrade>,
+    /// CONNECT requests end here: their bytes go to the cluster as they are. `None`: they are sent on as requests.
+    pub connect_to_tcp: Option<ConnectToTcp>,
     /// Which limits of the cluster a request counts against.
     pub priority: Priority,
+}
+
+/// `envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConnectToTcp {
+    /// The bodies of POST requests are such bytes too.
+    pub allow_post: bool,
 }
 
 /// `envoy.config.route.v3.RouteAction.MaxStreamDuration`; zero is no limit.

@@ -230,11 +230,11 @@ fn read_upgrades(cx: &mut Context, upgrades: &[inner::UpgradeConfig]) -> Result<
     })
 }
 
-/// A kind of upgrade. CONNECT is one of Envoy's kinds, and none of ours.
+/// A kind of upgrade; CONNECT is one.
 pub fn read_upgrade(cx: &mut Context, kind: &str, enabled: bool) -> Result<Upgrade> {
     let kind: Arc<str> = required_name(cx, "upgrade_type", kind)?.to_ascii_lowercase().into();
-    if matches!(&*kind, "connect" | "connect-udp") {
-        cx.note("CONNECT is not supported: it is answered with 404");
+    if &*kind == "connect-udp" {
+        cx.note("UDP is not proxied: the offer goes to the upstream as any other does");
     }
     Ok(Upgrade { kind, enabled })
 }

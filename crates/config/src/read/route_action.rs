@@ -8,7 +8,8 @@ use super::string_matcher::read_substitution;
 use super::weighted_cluster::read_weighted_clusters;
 use crate::context::{Context, Result, flag, refuse, report};
 use crate::model::{
-    ClusterSpecifier, Forward, HostRewrite, MaxStreamDuration, PathRewrite, RetryPolicy, Upgrade,
+    ClusterSpecifier, ConnectToTcp, Forward, HostRewrite, MaxStreamDuration, PathRewrite, RetryPolicy,
+    Upgrade,
 };
 use protos::envoy::envoy::config::route::v3 as pb;
 use protos::envoy::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
@@ -74,6 +75,7 @@ pub fn read_route_action(cx: &mut Context, message: &pb::RouteAction) -> Result<
             NotFound::NotFound => 404,
             NotFound::InternalServerError => 500,
         };
+    let (upgrades, connect_to_tcp) = read_upgrades(cx, upgrade_configs)?;
     Ok(Forward {
         cluster: read_cluster_specifier(cx, cluster_specifier)?,
         cluster_not_found_status,
@@ -89,7 +91,8 @@ pub fn read_route_action(cx: &mut Context, message: &pb::RouteAction) -> Result<
         grpc_timeout_offset: cx.duration("grpc_timeout_offset", grpc_timeout_offset)?,
         retry: read_retry(cx, retry_policy)?,
         request_body_buffer_limit: None,
-        upgrades: read_upgrades(cx, upgrade_configs)?,
+        upgrades,
+        connect_to_tcp,
         priority: read_priority(cx, "priority", *priority)?,
     })
 }
@@ -214,12 +217,42 @@ pub fn read_host(cx: &mut Context, field: &str, host: &str) -> Result<Arc<str>> 
     Ok(host.into())
 }
 
-fn read_upgrades(cx: &mut Context, upgrades: &[pb::route_action::UpgradeConfig]) -> Result<Vec<Upgrade>> {
-    cx.list("upgrade_configs", upgrades, 16, |cx, message| {
+/// The upgrades of a route, and what becomes of its CONNECT requests when they end here.
+fn read_upgrades(
+    cx: &mut Context,
+    upgrades: &[pb::route_action::UpgradeConfig],
+) -> Result<(Vec<Upgrade>, Option<ConnectToTcp>)> {
+    let mut connect_to_tcp = None;
+    let mut seen: Vec<Arc<str>> = Vec::new();
+    let upgrades = cx.list("upgrade_configs", upgrades, 16, |cx, message| {
         let pb::route_action::UpgradeConfig { upgrade_type, enabled, connect_config } = message;
-        refuse!(cx, "CONNECT is not supported"; connect_config);
-        read_upgrade(cx, upgrade_type, flag(enabled, true))
-    })
+        let upgrade = read_upgrade(cx, upgrade_type, flag(enabled, true))?;
+        if seen.contains(&upgrade.kind) {
+            let reason = format!("{:?} stands in the list already", upgrade.kind);
+            return Err(cx.refused_field("upgrade_type", reason));
+        }
+        seen.push(upgrade.kind.clone());
+        if let Some(config) = connect_config {
+            connect_to_tcp = Some(cx.field("connect_config", |cx| read_connect(cx, &upgrade.kind, config))?);
+        }
+        Ok(upgrade)
+    })?;
+    Ok((upgrades, connect_to_tcp))
+}
+
+fn read_connect(
+    cx: &mut Context,
+    kind: &str,
+    message: &pb::route_action::upgrade_config::ConnectConfig,
+) -> Result<ConnectToTcp> {
+    let pb::route_action::upgrade_config::ConnectConfig { proxy_protocol_config, allow_post } = message;
+    if kind != "connect" {
+        return Err(cx.refused(format!(
+            "stands at an upgrade to {kind:?}: only CONNECT has one, and UDP is not proxied"
+        )));
+    }
+    refuse!(cx, "PROXY protocol is not supported"; proxy_protocol_config);
+    Ok(ConnectToTcp { allow_post: *allow_post })
 }
 
 #[cfg(test)]
@@ -256,6 +289,35 @@ mod tests {
         assert!(read.value.retry.is_some());
         let paths: Vec<_> = read.notes.into_iter().map(|note| note.path).collect();
         assert_eq!(paths, ["hash_policy"]);
+    }
+
+    #[test]
+    fn connect_ends_here_or_goes_on() {
+        use pb::route_action::{UpgradeConfig, upgrade_config::ConnectConfig};
+        let with = |kind: &str, config: Option<ConnectConfig>| {
+            let upgrade_type = kind.to_owned();
+            let upgrade = UpgradeConfig { upgrade_type, enabled: None, connect_config: config };
+            read(|message| message.upgrade_configs = vec![upgrade])
+        };
+        assert_eq!(with("CONNECT", None).unwrap().value.connect_to_tcp, None);
+        for allow_post in [false, true] {
+            let config = ConnectConfig { allow_post, proxy_protocol_config: None };
+            let read = with("CONNECT", Some(config)).unwrap();
+            assert_eq!(read.value.connect_to_tcp, Some(ConnectToTcp { allow_post }));
+            assert_eq!((&*read.value.upgrades[0].kind, read.notes.len()), ("connect", 0));
+        }
+        let proxied = ConnectConfig { allow_post: false, proxy_protocol_config: Some(Default::default()) };
+        let refused = with("CONNECT", Some(proxied)).unwrap_err();
+        assert_eq!(refused.path, "upgrade_configs[0].connect_config.proxy_protocol_config");
+        for kind in ["websocket", "CONNECT-UDP"] {
+            let refused = with(kind, Some(ConnectConfig::default())).unwrap_err();
+            assert_eq!(refused.path, "upgrade_configs[0].connect_config", "{kind}");
+        }
+        let twice = read(|message| {
+            let upgrade_type = "websocket".to_owned();
+            message.upgrade_configs = vec![UpgradeConfig { upgrade_type, ..Default::default() }; 2];
+        });
+        assert_eq!(twice.unwrap_err().path, "upgrade_configs[1].upgrade_type");
     }
 
     #[test]

@@ -47,9 +47,7 @@ pub fn read_route_match(cx: &mut Context, message: &pb::RouteMatch) -> Result<Ro
             }
             PathMatch::SeparatedPrefix(prefix)
         }
-        Some(PathSpecifier::ConnectMatcher(_)) => {
-            return Err(cx.refused_field("connect_matcher", "CONNECT is not supported"));
-        }
+        Some(PathSpecifier::ConnectMatcher(pb::route_match::ConnectMatcher {})) => PathMatch::Connect,
         Some(PathSpecifier::PathMatchPolicy(extension)) => {
             let reason = format!("the path matcher {:?} is not supported", extension.name);
             return Err(cx.refused_field("path_match_policy", reason));
@@ -131,12 +129,16 @@ mod tests {
     }
 
     #[test]
+    fn reads_a_connect_matcher() {
+        let connect = read(PathSpecifier::ConnectMatcher(Default::default()), |_| ()).unwrap();
+        assert_eq!((connect.value.path, connect.notes.len()), (PathMatch::Connect, 0));
+    }
+
+    #[test]
     fn refuses_conditions_that_it_cannot_test() {
         let refused =
             read(PathSpecifier::Prefix("/".into()), |message| message.cookies = vec![Default::default()]);
         assert_eq!(refused.unwrap_err().path, "cookies");
-        let connect = read(PathSpecifier::ConnectMatcher(Default::default()), |_| ());
-        assert_eq!(connect.unwrap_err().path, "connect_matcher");
         assert_eq!(read(PathSpecifier::Prefix("/a?b".into()), |_| ()).unwrap_err().path, "prefix");
         assert!(read(PathSpecifier::PathSeparatedPrefix("/a/".into()), |_| ()).is_err());
     }

@@ -201,6 +201,7 @@ impl Drop for Exchange {
         if !self.ended {
             match self.connection.gone.get() {
                 Gone::Disconnected => self.fail(Reason::DownstreamReset, "downstream_remote_disconnect"),
+                Gone::Malformed => self.fail(Reason::BadRequest, "http2.invalid.header.field"),
                 Gone::Reset => self.fail(Reason::DownstreamResetStream, "http2.remote_reset"),
             }
         }

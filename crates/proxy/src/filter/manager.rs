@@ -86,10 +86,6 @@ impl Serving {
         informational: &Informational,
         exchange: &mut Exchange,
     ) -> Result<Response, Box<LocalReply>> {
-        if head.method == Method::CONNECT {
-            // Only a route with a connect_matcher takes one, and none of them is accepted.
-            return Err(Box::new(LocalReply::no_route()));
-        }
         self.prepare(head, exchange)?;
         // One load per request: route and clusters come from the same push.
         let routing = self.worker.shared.routing.load();
@@ -99,7 +95,7 @@ impl Serving {
             RouteAction::Redirect(_) | RouteAction::DirectResponse(_) => None,
         });
         let config = &self.connection.chain.config;
-        upgrade::decide(head, &mut body, config, forward, &self.worker.random)?;
+        upgrade::decide(head, &mut body, config, (picked.is_some(), forward), &self.worker.random)?;
         tracing::begin(head, picked.as_ref(), exchange);
         for filter in self.connection.chain.filters() {
             if let Verdict::Reply(reply) = filter.on_request(head, exchange) {
@@ -142,6 +138,10 @@ impl Serving {
             sampling::pack(&mut head.headers, sampling::Reason::NotTraceable);
         }
         exchange.request_id = head.headers.get(request_id::HEADER).cloned();
+        if head.is_connect() {
+            // It has no path, and its port says where to.
+            return Ok(());
+        }
         self.canonical_host(head);
         exchange.authority = head.authority.clone();
         canonical::apply(head, config).map_err(|not| Box::new(LocalReply::not_canonical(not)))

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use base::Reason;
-use config::model::{Address, Forward, HostRewrite, RouteAction, RouterFilter};
+use config::model::{Address, ConnectToTcp, Forward, HostRewrite, RouteAction, RouterFilter};
 
 use super::deadlines::{Deadlines, Passed};
 use super::exchange::{Exchange, UpstreamFacts};
@@ -128,7 +128,7 @@ impl Router {
         };
         let mut deadlines =
             Deadlines::new(timeouts.limits, exchange.record.begun, &exchange.progress, &connection.timers)
-                .of_offer(head.upgrade.is_some());
+                .of_offer(head.is_tunnel());
         let counts_attempts = host.is_some_and(|host| host.include_request_attempt_count);
         let awaited = RefCell::new(None);
         let (mut sent_at, progress) = (exchange.record.begun, exchange.progress.clone());
@@ -148,6 +148,7 @@ impl Router {
                 priority: forward.priority,
                 informational,
                 rules,
+                raw: forward.connect_to_tcp.is_some_and(|connect| is_raw(head, connect)),
                 awaited: &awaited,
                 timeline: &progress.attempts,
             };
@@ -296,6 +297,11 @@ impl Router {
         }
         (head, body)
     }
+}
+
+/// Whether the bodies of the request and its answer are the bytes of a connection to the host.
+fn is_raw(head: &RequestHead, connect: ConnectToTcp) -> bool {
+    head.is_connect() || (connect.allow_post && head.method == http::Method::POST)
 }
 
 /// The answer to a call that got none.

@@ -325,6 +325,7 @@ pub fn forward(cluster: ClusterSpecifier) -> Forward {
         retry: None,
         request_body_buffer_limit: None,
         upgrades: vec![],
+        connect_to_tcp: None,
         priority: Priority::Default,
     }
 }

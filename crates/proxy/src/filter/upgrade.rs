@@ -1,4 +1,4 @@
-//! Offers to go on in another protocol: WebSocket, and whatever else `upgrade_configs` allow.
+//! Offers to go on in another protocol: WebSocket, CONNECT, and whatever else `upgrade_configs` allow.
 
 use base::Reason;
 use base64::Engine;
@@ -9,8 +9,11 @@ use super::local_reply::LocalReply;
 use crate::http::{Body, BodyLength, RequestHead};
 use crate::telemetry::Random;
 
+/// What a CONNECT is called in `upgrade_configs`.
+const CONNECT: &[u8] = b"connect";
+
 /// Decides about the offer of a request, if it makes one. Allowed is what the route allows, else what the connection
-/// manager does. On HTTP/1 an offer that is not allowed is dropped and the request answered without it (RFC 9110,
+/// manager does; a CONNECT needs a route too. `route`: whether there is one, and where it sends to. On HTTP/1 an offer that is not allowed is dropped and the request answered without it (RFC 9110,
 /// section 7.8); an extended CONNECT has no other meaning and is refused.
 ///
 /// # Errors
@@ -19,14 +22,28 @@ pub fn decide(
     head: &mut RequestHead,
     body: &mut Body,
     config: &HttpConnectionManager,
-    forward: Option<&Forward>,
+    (has_route, forward): (bool, Option<&Forward>),
     random: &Random,
 ) -> Result<(), Box<LocalReply>> {
-    let Some(protocol) = &head.upgrade else { return Ok(()) };
+    let connect = head.is_connect();
+    let protocol: &[u8] = match &head.upgrade {
+        _ if connect => CONNECT,
+        Some(protocol) => protocol,
+        None => return Ok(()),
+    };
     let asked = |upgrade: &&Upgrade| upgrade.kind.as_bytes().eq_ignore_ascii_case(protocol);
     let by_route = forward.and_then(|forward| forward.upgrades.iter().find(asked));
     let allowed =
         by_route.or_else(|| config.upgrades.iter().find(asked)).is_some_and(|upgrade| upgrade.enabled);
+    if connect {
+        return match (has_route, allowed) {
+            (true, true) => Ok(()),
+            (true, false) => {
+                Err(Box::new(LocalReply::new(Reason::UpgradeRefused, 403, "", "upgrade_failed")))
+            }
+            (false, _) => Err(Box::new(LocalReply::no_route())),
+        };
+    }
     if allowed {
         if head.version.is_http2()
             && protocol.eq_ignore_ascii_case(b"websocket")
@@ -65,13 +82,28 @@ mod tests {
     }
 
     fn run(head: &mut RequestHead, config: &HttpConnectionManager) -> Result<(), Box<LocalReply>> {
-        decide(head, &mut Body::empty(), config, None, &Random::seeded(1))
+        decide(head, &mut Body::empty(), config, (true, None), &Random::seeded(1))
     }
 
     fn websocket(enabled: bool) -> HttpConnectionManager {
         let mut config = manager();
         config.upgrades = vec![Upgrade { kind: "websocket".into(), enabled }];
         config
+    }
+
+    #[test]
+    fn a_connect_needs_a_route_and_a_permission() {
+        for (has_route, allowed, status) in
+            [(true, true, None), (true, false, Some(403)), (false, true, Some(404))]
+        {
+            let mut config = manager();
+            config.upgrades = vec![Upgrade { kind: "connect".into(), enabled: allowed }];
+            let mut head = get("", &[]);
+            head.method = http::Method::CONNECT;
+            let route = (has_route, None);
+            let decided = decide(&mut head, &mut Body::empty(), &config, route, &Random::seeded(1));
+            assert_eq!(decided.err().map(|reply| reply.status), status);
+        }
     }
 
     #[test]

@@ -46,6 +46,12 @@ pub(crate) fn is_valid(authority: &[u8]) -> bool {
     !host.is_empty() && host_ok && is_port(port)
 }
 
+/// Whether a valid authority names a port.
+pub(crate) fn has_port(authority: &[u8]) -> bool {
+    let host = authority.iter().rposition(|byte| *byte == b']').unwrap_or(0);
+    authority[host..].iter().position(|byte| *byte == b':').is_some_and(|at| host + at + 1 < authority.len())
+}
+
 /// Empty, or a number from 0 to 65535.
 fn is_port(port: &[u8]) -> bool {
     port.len() <= 5
@@ -55,7 +61,16 @@ fn is_port(port: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_valid;
+    use super::{has_port, is_valid};
+
+    #[test]
+    fn tells_whether_there_is_a_port() {
+        for (authority, has) in
+            [("a:1", true), ("a", false), ("a:", false), ("[::1]", false), ("[::1]:9", true)]
+        {
+            assert_eq!(has_port(authority.as_bytes()), has, "{authority}");
+        }
+    }
 
     #[test]
     fn tells_hosts_from_tricks() {

@@ -149,7 +149,7 @@ fn read_request(data: &[u8], step: usize) -> Verdict<RequestHead> {
     loop {
         if let Some(request) = reader.read(&mut source.buffer, &limits, &rules)? {
             // What follows an offer to upgrade is the next request, until the offer is accepted.
-            let offered = request.head.upgrade.is_some();
+            let offered = request.head.is_tunnel();
             let length = if offered { BodyLength::None } else { request.head.length };
             return read_body(BodyDecoder::marked(length, limits), &mut source, request.head);
         }

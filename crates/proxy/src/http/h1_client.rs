@@ -15,7 +15,7 @@ use super::h1::Limits;
 use super::h1_buffers::{HIGH_WATER, Transport};
 use super::h1_client_body::{Lease, ResponseBody};
 use super::h1_decode::BodyDecoder;
-use super::h1_encode;
+use super::h1_encode::{self, Framing};
 use super::h1_exchange::{BodyWriter, Pulled};
 use super::h1_response::{self, ParsedResponse, ResponseFraming};
 use super::h1_scan::HeadScanner;
@@ -135,7 +135,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         let framing = h1_encode::request_head(&mut self.transport.out, head);
         let mut exchange = Exchange {
             lease: Lease::new(self, on_end),
-            upload: Upload { held: head.upgrade.is_some(), ..Upload::new(BodyWriter::new(body, framing)) },
+            upload: Upload { held: head.is_tunnel(), ..Upload::new(BodyWriter::new(body, framing)) },
             scanner: HeadScanner::default(),
             interim: 0,
             method: head.method.clone(),
@@ -153,6 +153,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 Err(error)
             }
         }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Connection<IO> {
+    /// Carries a body as raw bytes, and gives what comes back as another one. Nothing is written before it is polled; the
+    /// end of either body is the end of that half of the connection.
+    pub fn tunnel(self: Box<Self>, body: Body, on_end: OnEnd<IO>) -> Body {
+        let upload = Upload { tunnel: true, ..Upload::new(BodyWriter::new(body, Framing::UntilClose)) };
+        Body::stream(ResponseBody::new(Lease::new(self, on_end), upload, BodyDecoder::UntilClose, false))
     }
 }
 
@@ -266,14 +275,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<IO> {
         }
         loop {
             match read_head(transport, &mut self.scanner, &options.limits, &self.method) {
-                Ok(Some(response)) if response.head.status >= 200 => {
+                Ok(Some(response))
+                    if response.head.status >= 200 && !accepts(&self.method, self.upload.held, &response) =>
+                {
                     if self.upload.held {
                         // Not accepted: the bytes behind the offer were never the upstream's.
                         self.upload.done = true;
                     }
                     return Poll::Ready(Ok(response));
                 }
-                Ok(Some(response)) if response.head.status == 101 && self.upload.held => {
+                Ok(Some(response)) if accepts(&self.method, self.upload.held, &response) => {
                     (self.upload.held, self.upload.tunnel) = (false, true);
                     return Poll::Ready(Ok(response));
                 }
@@ -332,6 +343,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Exchange<IO> {
         let body = if body.finish_if_done() { Body::empty() } else { Body::stream(body) };
         (response.head, body)
     }
+}
+
+/// Whether what follows belongs to another protocol: 101 accepts an upgrade, any 2xx a CONNECT. `offered`: one of them was
+/// asked for.
+fn accepts(method: &Method, offered: bool, response: &ParsedResponse) -> bool {
+    let status = response.head.status;
+    offered && if *method == Method::CONNECT { (200..300).contains(&status) } else { status == 101 }
 }
 
 /// A response head, when the buffer has one.

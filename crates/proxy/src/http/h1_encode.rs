@@ -32,7 +32,7 @@ pub(crate) struct ResponseRules {
     pub to_head: bool,
     /// The connection ends after this response.
     pub close: bool,
-    /// What follows the head is no HTTP: a 101 that accepts an upgrade.
+    /// What follows the head is no HTTP: a 101 that accepts an upgrade, or a 2xx that accepts a CONNECT.
     pub tunnel: bool,
 }
 
@@ -41,13 +41,13 @@ pub(crate) fn request_head(out: &mut BytesMut, head: &RequestHead) -> Framing {
     out.reserve(head.headers.byte_size() + head.target.len() + head.authority.len() + 96);
     out.put_slice(head.method.as_str().as_bytes());
     out.put_u8(b' ');
-    out.put_slice(&head.target);
+    out.put_slice(if head.is_connect() { &head.authority } else { &head.target });
     out.put_slice(b" HTTP/1.1\r\n");
     if !head.headers.contains("host") {
         field(out, b"host", &head.authority);
     }
     let framing = match head.length {
-        _ if head.upgrade.is_some() => Framing::UntilClose,
+        _ if head.is_tunnel() => Framing::UntilClose,
         BodyLength::None if expects_body(&head.method) => Framing::Known(0),
         BodyLength::None => Framing::None,
         BodyLength::Known(bytes) => Framing::Known(bytes),
@@ -78,7 +78,7 @@ pub(crate) fn response_head(out: &mut BytesMut, head: &ResponseHead, rules: Resp
     status_line(out, head.status, rules.client);
     if rules.tunnel {
         fields(out, &head.headers, None, Length::Omit);
-        out.put_slice(b"connection: Upgrade\r\n\r\n");
+        out.put_slice(if head.status == 101 { b"connection: Upgrade\r\n\r\n" } else { b"\r\n" });
         return Framing::UntilClose;
     }
     let bodiless = rules.to_head || matches!(head.status, 204 | 304) || head.status < 200;

@@ -26,7 +26,7 @@ const MAX_PIPELINED: usize = 16 * 1024;
 /// Bytes of interim responses that may wait for a slow client; more of them are dropped.
 const MAX_INTERIM: usize = 16 * 1024;
 
-/// The bytes of a client that has offered an upgrade. Until the offer is accepted they are its next request, whatever it
+/// The bytes of a client that has offered an upgrade, or asked to be connected. Until the offer is accepted they are its next request, whatever it
 /// thinks they are: nothing of them goes to the upstream.
 #[derive(Debug, Default)]
 pub(crate) enum Tunnel {

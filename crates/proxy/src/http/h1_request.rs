@@ -37,7 +37,8 @@ pub struct RequestRules {
     pub accept_http_10: bool,
     /// Field names with an underscore.
     pub underscores: Underscores,
-    /// Offers to upgrade are the handler's to accept; else they are dropped (RFC 9110, section 7.8).
+    /// Offers to upgrade, and CONNECT, are the handler's to accept; else they are dropped (RFC 9110, section 7.8), and
+    /// CONNECT is refused.
     pub upgrades: bool,
 }
 
@@ -136,7 +137,11 @@ fn assemble(
     fields: Fields,
     rules: &RequestRules,
 ) -> Result<ParsedRequest, Refusal> {
+    let connect = method == Method::CONNECT;
     let mut length = fields.framing.length(version)?.unwrap_or(BodyLength::None);
+    if connect {
+        length = connect_length(length)?;
+    }
     if method == Method::TRACE && length != BodyLength::None {
         return Err(Refusal::Malformed("TRACE with a body"));
     }
@@ -157,7 +162,7 @@ fn assemble(
         }
     }
     // An offer beside a body is ignored (RFC 9110, section 7.8): the body is HTTP, what comes after it could be either.
-    let bodyless = matches!(length, BodyLength::None | BodyLength::Known(0));
+    let bodyless = !connect && matches!(length, BodyLength::None | BodyLength::Known(0));
     let offered =
         rules.upgrades && version == Version::Http11 && bodyless && fields.connection.has("upgrade");
     let upgrade = fields.upgrade.filter(|name| offered && is_protocol(name));
@@ -167,6 +172,16 @@ fn assemble(
     }
     let head = RequestHead { method, scheme, authority, target, version, headers, length, upgrade };
     Ok(ParsedRequest { head, keep_alive, expects_continue })
+}
+
+/// What follows the head of a CONNECT is no body (RFC 9110, section 9.3.6): a length that says otherwise is refused.
+fn connect_length(declared: BodyLength) -> Result<BodyLength, Refusal> {
+    let what = "CONNECT with a body";
+    match declared {
+        BodyLength::None | BodyLength::Known(0) => Ok(BodyLength::Unknown),
+        BodyLength::Known(_) => Err(Refusal::Invalid { what, details: "http1.body_disallowed" }),
+        BodyLength::Unknown => Err(Refusal::Invalid { what, details: "http1.transfer_encoding_not_allowed" }),
+    }
 }
 
 /// The name of one protocol, perhaps with a version. HTTP/2 by upgrade is not one (RFC 9113, section 3.1).
@@ -246,10 +261,14 @@ fn read_target(
         None => return Err(Refusal::NO_HOST),
     };
     if *method == Method::CONNECT {
-        // No byte after the head is read: to the client it belongs to the tunnel.
-        let what = "the target of CONNECT is not HOST:PORT";
-        let legal = authority::is_valid(target.as_bytes());
-        return Err(if legal { Refusal::Tunnel } else { Refusal::Invalid { what, details: INVALID_URL } });
+        if !authority::is_valid(target.as_bytes()) || !authority::has_port(target.as_bytes()) {
+            let what = "the target of CONNECT is not HOST:PORT";
+            return Err(Refusal::Invalid { what, details: INVALID_URL });
+        }
+        if !rules.upgrades {
+            return Err(Refusal::Tunnel);
+        }
+        return Ok((rules.scheme, bytes.slice_ref(target.as_bytes()), Bytes::new()));
     }
     if target.starts_with('/') {
         return Ok((rules.scheme, host.ok_or(Refusal::NO_HOST)?, bytes.slice_ref(target.as_bytes())));

@@ -71,15 +71,19 @@ fn assemble(
     };
     let mut declared = fields.framing.length(version)?;
     let mut headers = fields.headers;
-    let switched = status == 101;
+    let connected = *method == Method::CONNECT && (200..300).contains(&status);
+    let switched = status == 101 || connected;
     if switched {
-        // Whatever follows is no HTTP.
+        // Whatever follows is no HTTP; what a 2xx says of a length is to be ignored (RFC 9110, section 9.3.6).
         declared = None;
+        headers.remove("content-length");
+    }
+    if status == 101 {
         if let Some(protocol) = fields.upgrade.filter(|name| !name.is_empty()) {
             headers.push(Bytes::from_static(b"upgrade"), protocol);
         }
     }
-    let bodiless = *method == Method::HEAD || (status < 200 && !switched) || status == 204 || status == 304;
+    let bodiless = !switched && (*method == Method::HEAD || status < 200 || status == 204 || status == 304);
     let (framing, length) = match declared {
         _ if bodiless => (ResponseFraming::None, BodyLength::None),
         Some(BodyLength::Known(length)) => (ResponseFraming::Known(length), BodyLength::Known(length)),

@@ -236,7 +236,7 @@ where
         self.requests.set(self.requests.get().saturating_add(1));
         let last = self.options.max_requests.is_some_and(|limit| self.requests.get() >= limit);
         let (client, to_head) = (head.version, head.method == http::Method::HEAD);
-        let offered = head.upgrade.is_some();
+        let (offered, connect) = (head.is_tunnel(), head.is_connect());
         let length = if offered { BodyLength::None } else { head.length };
         let interim = client != Version::Http10;
         let number = {
@@ -257,8 +257,11 @@ where
         })
         .await?;
         drop(answer);
-        let close = last || !keep_alive || self.must_close(&head);
-        let tunnel = self.shared.borrow_mut().decide_tunnel(head.status == 101);
+        let accepted =
+            if connect { (200..300).contains(&head.status) } else { offered && head.status == 101 };
+        let tunnel = self.shared.borrow_mut().decide_tunnel(accepted);
+        // Nobody knows whether what follows a CONNECT that was not accepted is a request.
+        let close = last || !keep_alive || connect || self.must_close(&head);
         let rules = ResponseRules { client, to_head, close: close || tunnel, tunnel };
         let closed = self.respond(&head, body, rules).await?;
         // A body that outlives its exchange finds another number.

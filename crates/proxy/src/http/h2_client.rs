@@ -3,6 +3,7 @@
 //! A job of the worker moves the bytes of the connection; it ends when the last handle is gone and the last stream has
 //! ended, when the host closes, or when a ping is not answered.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,7 +23,9 @@ use super::h1::Limits;
 use super::h1_client::SendError;
 use super::h2_client_stream::{self as stream, OnEnd};
 use super::h2_fields;
+use super::h2_heads::Responses;
 use super::h2_sift::Sifted;
+use super::h2_watch::{Watch, Watched};
 use super::handler::Informational;
 use super::head::{RequestHead, ResponseHead};
 
@@ -85,6 +88,7 @@ pub struct Connection {
 struct Shared {
     limits: Limits,
     max_informational: usize,
+    responses: Rc<RefCell<Responses>>,
     /// The job sees when it is dropped.
     _handles: oneshot::Sender<()>,
 }
@@ -100,6 +104,7 @@ impl Connection {
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let fields = options.limits.max_headers_bytes + options.limits.max_headers_count * FIELD_OVERHEAD;
+        let responses = Rc::new(RefCell::new(Responses::new(options.header_table_size, fields)));
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_max_send_streams(NO_SETTINGS)
@@ -108,7 +113,7 @@ impl Connection {
             .header_table_size(options.header_table_size)
             .max_header_list_size(u32::try_from(fields).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER)
-            .handshake::<Sifted<IO>, Bytes>(Sifted::new(io))
+            .handshake::<_, Bytes>(Sifted::new(Watched::new(io, responses.clone())))
             .await
             .map_err(|error| format!("HTTP/2 handshake: {error}"))?;
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
@@ -124,12 +129,14 @@ impl Connection {
         let pings = options
             .keepalive
             .and_then(|keepalive| connection.ping_pong().map(|pings| Pings::new(pings, keepalive)));
+        let watched = responses.clone();
         runtime::thread::background("http2 client", async move {
-            drive(connection, pings, gone).await;
+            drive(connection, pings, gone, &watched).await;
             drop(keep);
         });
         let (limits, max_informational) = (options.limits, options.max_informational);
-        Ok(Connection { sender, shared: Rc::new(Shared { limits, max_informational, _handles: handles }) })
+        let shared = Shared { limits, max_informational, responses, _handles: handles };
+        Ok(Connection { sender, shared: Rc::new(shared) })
     }
 
     /// Whether a new stream can be opened: the host has not said GOAWAY and the connection lives.
@@ -176,8 +183,10 @@ impl Connection {
         let end_of_stream = body.is_end() && !head.is_tunnel();
         match self.sender.clone().send_request(request, end_of_stream) {
             Ok((response, upload)) => {
+                let watch = Watch::new(&self.shared.responses, upload.stream_id().as_u32());
                 let exchange = stream::Exchange {
                     response,
+                    watch,
                     upload: stream::Upload::new(upload, body, end_of_stream),
                     limits: self.shared.limits,
                     interim: self.shared.max_informational,
@@ -200,6 +209,7 @@ async fn drive<IO: AsyncRead + AsyncWrite + Unpin>(
     mut connection: h2::client::Connection<IO, Bytes>,
     mut pings: Option<Pings>,
     mut handles: oneshot::Receiver<()>,
+    responses: &RefCell<Responses>,
 ) {
     let mut goodbye: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
@@ -207,6 +217,12 @@ async fn drive<IO: AsyncRead + AsyncWrite + Unpin>(
             if let Err(error) = result {
                 tracing::debug!("an HTTP/2 connection to an upstream ended: {error}");
             }
+            return Poll::Ready(());
+        }
+        if responses.borrow().is_broken() {
+            tracing::debug!(
+                "an HTTP/2 connection to an upstream is given up: its header blocks cannot be read"
+            );
             return Poll::Ready(());
         }
         if let Some(pings) = &mut pings

@@ -14,6 +14,7 @@ use super::body::{Body, BodyError, BodyStream, Frame};
 use super::h1::Limits;
 use super::h1_client::SendError;
 use super::h2_fields;
+use super::h2_watch::Watch;
 use super::handler::Informational;
 use super::head::{RequestHead, ResponseHead};
 use super::refusal::Refusal;
@@ -130,6 +131,8 @@ impl Upload {
 /// A request on its way to the head of its response.
 pub(crate) struct Exchange {
     pub response: ResponseFuture,
+    /// Sees what the codec hides of the response.
+    pub watch: Watch,
     pub upload: Upload,
     pub limits: Limits,
     /// Interim responses that may still come.
@@ -151,11 +154,11 @@ impl Exchange {
                 {
                     return Err(error);
                 }
-                let Exchange { upload, limits, ended, .. } = self;
+                let Exchange { upload, watch, limits, ended, .. } = self;
                 let body = if stream.is_end_stream() {
                     Body::empty()
                 } else {
-                    Body::stream(ResponseBody { stream, upload, limits, ended: Some(ended) })
+                    Body::stream(ResponseBody { stream, upload, watch, limits, ended: Some(ended) })
                 };
                 Ok((response, body))
             }
@@ -202,6 +205,10 @@ impl Exchange {
         informational: &Informational,
     ) -> Poll<Result<(ResponseHead, RecvStream), SendError>> {
         self.poll_upload(cx)?;
+        if let Some(what) = self.watch.fault_of_head() {
+            self.upload.stream.send_reset(h2::Reason::PROTOCOL_ERROR);
+            return Poll::Ready(Err(SendError::upstream(Reason::UpstreamProtocol, what)));
+        }
         while let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
             let interim = match interim {
                 Ok(interim) => interim,
@@ -239,6 +246,7 @@ fn refused(refusal: &Refusal) -> SendError {
 struct ResponseBody {
     stream: RecvStream,
     upload: Upload,
+    watch: Watch,
     limits: Limits,
     ended: Option<Ended>,
 }
@@ -281,6 +289,10 @@ impl BodyStream for ResponseBody {
                 }
                 Poll::Ready(None) => break,
             }
+        }
+        if let Some(what) = self.watch.fault_of_trailers() {
+            self.upload.stream.send_reset(h2::Reason::PROTOCOL_ERROR);
+            return self.fail(Reason::UpstreamProtocol, what.to_owned());
         }
         match self.stream.poll_trailers(cx) {
             Poll::Pending => Poll::Pending,

@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
-use super::h2_frames::{FrameHead, FrameScanner, Kind};
+use super::h2_frames::{FrameHead, FrameScanner, Kind, Piece};
+use super::h2_heads::{Fault, Requests};
 
 /// Bytes that are read and dropped after the last frame was written, so that the client sees it and not a reset.
 const LINGER_BYTES: usize = 64 * 1024;
@@ -124,6 +125,7 @@ impl Bucket {
 pub(crate) struct Guard {
     limits: FloodLimits,
     counts: RefCell<Counts>,
+    requests: RefCell<Requests>,
     flood: Cell<Option<Flood>>,
     /// The client has begun a head and not ended it.
     in_head: Cell<bool>,
@@ -143,7 +145,9 @@ struct Counts {
 }
 
 impl Guard {
-    pub(crate) fn new(limits: FloodLimits) -> Self {
+    /// `table` and `head_bytes`: as for [`Requests::new`].
+    pub(crate) fn new(limits: FloodLimits, table: u32, head_bytes: usize) -> Self {
+        let requests = RefCell::new(Requests::new(table, head_bytes));
         let counts = Counts {
             resets: Bucket::new(limits.reset_burst, limits.reset_rate),
             control: Bucket::new(CONTROL_BURST, CONTROL_RATE),
@@ -154,7 +158,13 @@ impl Guard {
             empty: 0,
             head: None,
         };
-        Guard { limits, counts: RefCell::new(counts), flood: Cell::new(None), in_head: Cell::new(false) }
+        Guard {
+            limits,
+            counts: RefCell::new(counts),
+            requests,
+            flood: Cell::new(None),
+            in_head: Cell::new(false),
+        }
     }
 
     /// What the client did too much of.
@@ -167,9 +177,31 @@ impl Guard {
         self.in_head.get()
     }
 
+    /// The header blocks of the connection cannot be followed any more, and what the client is told.
+    pub(crate) fn unreadable(&self) -> Option<h2::Reason> {
+        self.requests.borrow().broken()
+    }
+
+    /// Whether that is wrong with the request of a stream.
+    pub(crate) fn has_fault(&self, stream: u32, fault: Fault) -> bool {
+        self.requests.borrow().has(stream, fault)
+    }
+
+    /// A stream has ended in whatever way.
+    pub(crate) fn forget(&self, stream: u32) {
+        self.requests.borrow_mut().forget(stream);
+    }
+
     /// A stream ended as it should.
     pub(crate) fn ended_well(&self) {
         self.counts.borrow_mut().resets.give(1);
+    }
+
+    fn read(&self, piece: Piece<'_>) {
+        if let Piece::Head(frame) = piece {
+            self.received(frame);
+        }
+        self.requests.borrow_mut().take(piece);
     }
 
     fn received(&self, frame: FrameHead) {
@@ -203,7 +235,7 @@ impl Guard {
                 return (counts.window_updates > allowed).then_some(Flood::WindowUpdates);
             }
             Kind::Ping | Kind::Settings => return (!counts.control.take()).then_some(Flood::Control),
-            Kind::Other => {}
+            Kind::PushPromise | Kind::Other => {}
         }
         if frame.is_empty && !frame.ends_stream {
             counts.empty += 1;
@@ -213,8 +245,8 @@ impl Guard {
         None
     }
 
-    fn sent(&self, frame: FrameHead) {
-        if frame.kind == Kind::Data {
+    fn sent(&self, piece: Piece<'_>) {
+        if let Piece::Head(FrameHead { kind: Kind::Data, .. }) = piece {
             let counts = &mut *self.counts.borrow_mut();
             counts.data_sent += 1;
             counts.control.give(1);
@@ -246,14 +278,14 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.guard.flood.get().is_some() {
+        if this.guard.flood.get().is_some() || this.guard.unreadable().is_some() {
             // Nothing more is taken from it; the connection closes.
             return Poll::Pending;
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buffer);
         let guard = &this.guard;
-        this.reader.scan(&buffer.filled()[before..], |frame| guard.received(frame));
+        this.reader.scan(&buffer.filled()[before..], |piece| guard.read(piece));
         guard.in_head.set(guard.counts.borrow().head.is_some() || this.reader.is_inside_head());
         polled
     }
@@ -264,7 +296,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.io).poll_write(cx, bytes);
         if let Poll::Ready(Ok(count)) = &polled {
-            this.writer.scan(&bytes[..*count], |frame| this.guard.sent(frame));
+            this.writer.scan(&bytes[..*count], |piece| this.guard.sent(piece));
         }
         polled
     }
@@ -280,7 +312,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
             let mut left = *count;
             for slice in slices {
                 let taken = left.min(slice.len());
-                this.writer.scan(&slice[..taken], |frame| this.guard.sent(frame));
+                this.writer.scan(&slice[..taken], |piece| this.guard.sent(piece));
                 left -= taken;
             }
         }
@@ -331,8 +363,12 @@ mod tests {
         FrameHead { kind, stream: 1, ends_head: true, ends_stream: false, is_empty: false }
     }
 
+    fn guarding(limits: FloodLimits) -> Guard {
+        Guard::new(limits, 4096, 60 * 1024)
+    }
+
     fn frames_until(flood: Flood, limits: FloodLimits, frames: &[FrameHead]) -> usize {
-        let guard = Guard::new(limits);
+        let guard = guarding(limits);
         for (index, frame) in frames.iter().enumerate() {
             guard.received(*frame);
             if let Some(seen) = guard.flood() {
@@ -366,7 +402,7 @@ mod tests {
     #[test]
     fn streams_that_end_well_and_time_allow_more_resets() {
         let limits = FloodLimits { reset_burst: 2, reset_rate: 1, ..FloodLimits::default() };
-        let guard = Guard::new(limits);
+        let guard = guarding(limits);
         for _ in 0..100 {
             guard.received(frame(Kind::Headers));
             guard.received(frame(Kind::Reset));
@@ -379,7 +415,7 @@ mod tests {
             guard.received(frame(Kind::Reset));
         }
         assert_eq!(guard.flood(), None, "two of the burst, and one of the time since");
-        let guard = Guard::new(limits);
+        let guard = guarding(limits);
         for _ in 0..3 {
             guard.received(frame(Kind::Reset));
         }
@@ -388,9 +424,9 @@ mod tests {
 
     #[test]
     fn data_that_is_sent_allows_window_updates_and_pings() {
-        let guard = Guard::new(FloodLimits::default());
+        let guard = guarding(FloodLimits::default());
         for _ in 0..10_000 {
-            guard.sent(frame(Kind::Data));
+            guard.sent(Piece::Head(frame(Kind::Data)));
             for _ in 0..20 {
                 guard.received(frame(Kind::WindowUpdate));
             }

@@ -87,11 +87,16 @@ impl Default for ServerOptions {
 }
 
 impl ServerOptions {
+    /// The largest head that the codec reads whole, as RFC 9113 counts it.
+    fn head_list_bytes(&self) -> usize {
+        let fields = self.limits.max_headers_count.saturating_mul(FIELD_OVERHEAD);
+        self.limits.max_headers_bytes.saturating_add(fields).saturating_mul(2)
+    }
+
     fn builder(&self) -> h2::server::Builder {
         // The exact limits are held by the conversion of heads, which answers in words; what is far beyond them ends in
         // the crate.
-        let fields = self.limits.max_headers_count.saturating_mul(FIELD_OVERHEAD);
-        let size = self.limits.max_headers_bytes.saturating_add(fields).saturating_mul(2);
+        let size = self.head_list_bytes();
         let mut builder = h2::server::Builder::new();
         builder
             .max_concurrent_streams(self.max_concurrent_streams)
@@ -124,6 +129,8 @@ pub enum Closed {
     Flooded(Flood),
     /// A head did not end in time.
     HeadTimeout,
+    /// Its header blocks could not be followed.
+    Unreadable,
 }
 
 /// Why a connection broke.
@@ -148,10 +155,12 @@ pub async fn serve<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let guard = Rc::new(Guard::new(options.flood));
+    let guard = Rc::new(Guard::new(options.flood, options.header_table_size, options.head_list_bytes()));
     let io = Sifted::behind_preface(Guarded::new(io, guard.clone()));
     let handshake = options.builder().handshake::<_, Bytes>(io);
-    let limit = options.header_timeout;
+    // Without a preface it has no stream, so that it is idle too.
+    let limits = [options.header_timeout, options.idle_timeout];
+    let limit = limits.into_iter().filter(|limit| !limit.is_zero()).min().unwrap_or_default();
     let h2 = if limit.is_zero() {
         handshake.await?
     } else {
@@ -242,7 +251,7 @@ where
     }
 
     fn open(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        if self.ended {
+        if self.ended || self.stream.guard.unreadable().is_some() {
             return;
         }
         self.requests = self.requests.saturating_add(1);
@@ -262,6 +271,10 @@ where
         let options = self.stream.options;
         if let Some(flood) = self.stream.guard.flood() {
             self.end(h2::Reason::ENHANCE_YOUR_CALM, Closed::Flooded(flood));
+            return true;
+        }
+        if let Some(reason) = self.stream.guard.unreadable() {
+            self.end(reason, Closed::Unreadable);
             return true;
         }
         if !self.stream.guard.is_in_head() {

@@ -69,6 +69,8 @@ pub(crate) struct RequestBody {
     in_trailers: bool,
     stall: Deadline,
     rules: BodyRules,
+    /// Whether the trailers broke a rule that the codec does not see.
+    malformed: Box<dyn Fn() -> bool>,
 }
 
 /// What the bodies of one stream are held to.
@@ -87,25 +89,28 @@ impl RequestBody {
         recv: RecvStream,
         continue_pending: Option<Rc<RefCell<Reply>>>,
         rules: BodyRules,
+        malformed: Box<dyn Fn() -> bool>,
     ) -> Self {
-        RequestBody { recv, lent: 0, continue_pending, in_trailers: false, stall: Deadline::default(), rules }
+        let stall = Deadline::default();
+        RequestBody { recv, lent: 0, continue_pending, in_trailers: false, stall, rules, malformed }
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        self.recv.poll_trailers(cx).map(|trailers| match trailers {
-            Ok(None) => None,
-            Ok(Some(fields)) => {
-                let trailers =
-                    h2_fields::read_trailers(&fields, &self.rules.limits).and_then(|mut trailers| {
-                        apply_underscores(&mut trailers, self.rules.underscores).map(|()| trailers)
-                    });
-                Some(trailers.map(Frame::Trailers).map_err(|refusal| {
-                    let detail = format!("request body: {refusal}");
-                    BodyError::new(Blame::Downstream, Reason::BadRequest, detail)
-                }))
-            }
-            Err(error) => Some(Err(broken(&error))),
-        })
+        let fields = match self.recv.poll_trailers(cx) {
+            Poll::Pending => return Poll::Pending,
+            // The stream sees it too, and lets go of everything.
+            Poll::Ready(Ok(_)) if (self.malformed)() => return Poll::Pending,
+            Poll::Ready(Ok(None)) => return Poll::Ready(None),
+            Poll::Ready(Ok(Some(fields))) => fields,
+            Poll::Ready(Err(error)) => return broken(&error),
+        };
+        let trailers = h2_fields::read_trailers(&fields, &self.rules.limits).and_then(|mut trailers| {
+            apply_underscores(&mut trailers, self.rules.underscores).map(|()| trailers)
+        });
+        Poll::Ready(Some(trailers.map(Frame::Trailers).map_err(|refusal| {
+            let detail = format!("request body: {refusal}");
+            BodyError::new(Blame::Downstream, Reason::BadRequest, detail)
+        })))
     }
 }
 
@@ -118,7 +123,7 @@ impl BodyStream for RequestBody {
         if lent > 0
             && let Err(error) = self.recv.flow_control().release_capacity(lent)
         {
-            return Poll::Ready(Some(Err(broken(&error))));
+            return broken(&error);
         }
         while !self.in_trailers {
             match self.recv.poll_data(cx) {
@@ -128,7 +133,8 @@ impl BodyStream for RequestBody {
                     self.stall.clear();
                     return Poll::Ready(Some(Ok(Frame::Data(data))));
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(broken(&error)))),
+                Poll::Ready(Some(Err(_))) if (self.malformed)() => return Poll::Pending,
+                Poll::Ready(Some(Err(error))) => return broken(&error),
                 Poll::Ready(None) => self.in_trailers = true,
                 Poll::Pending => break,
             }
@@ -149,12 +155,16 @@ impl BodyStream for RequestBody {
     }
 }
 
-/// A stream that ended before its body: the client's reset, or a rule that it broke (a length that is not true, a window
-/// that is too large, a frame that cannot be read, a flood). Our own codec names the second kind.
-fn broken(error: &h2::Error) -> BodyError {
+/// A stream that ended before its body. A rule that was broken (a length that is not true, a window that is too large, a
+/// frame that cannot be read, a flood) is an error of the body; our own codec names it. A client that gave up is nobody's
+/// error: its stream sees the reset, or its connection the end, and lets go of everything.
+fn broken(error: &h2::Error) -> Poll<Option<Result<Frame, BodyError>>> {
     let no_error = matches!(error.reason(), None | Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL));
-    let reason = if error.is_library() && !no_error { Reason::BadRequest } else { Reason::DownstreamReset };
-    BodyError::new(Blame::Downstream, reason, format!("request body: {error}"))
+    if !error.is_library() || no_error {
+        return Poll::Pending;
+    }
+    let detail = format!("request body: {error}");
+    Poll::Ready(Some(Err(BodyError::new(Blame::Downstream, Reason::BadRequest, detail))))
 }
 
 /// How the response of a stream ended.
@@ -166,6 +176,8 @@ pub(crate) enum Sent {
     Gone,
     /// The client took nothing for too long.
     Stalled,
+    /// The rest of the request broke a rule.
+    Malformed,
     /// The body broke off.
     Broken(BodyError),
 }
@@ -195,11 +207,16 @@ impl ResponseSender {
         ResponseSender { send, body, missing, ends_at_length, piece: Bytes::new(), stall, stall_timeout }
     }
 
-    /// Sends all of it; to be called once.
-    pub(crate) async fn run(&mut self) -> Sent {
-        let sent = poll_fn(|cx| self.poll(cx)).await;
+    /// Sends all of it; to be called once. `malformed`: whether the rest of the request breaks a rule.
+    pub(crate) async fn run(&mut self, malformed: impl Fn() -> bool) -> Sent {
+        let sent = poll_fn(|cx| match self.poll(cx) {
+            Poll::Pending if malformed() => Poll::Ready(Sent::Malformed),
+            polled => polled,
+        })
+        .await;
         match &sent {
             Sent::Whole | Sent::Gone => {}
+            Sent::Malformed => self.send.send_reset(h2::Reason::PROTOCOL_ERROR),
             Sent::Stalled => self.send.send_reset(h2::Reason::CANCEL),
             Sent::Broken(error) => self.send.send_reset(reset_reason(error)),
         }

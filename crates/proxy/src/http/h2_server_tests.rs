@@ -546,17 +546,18 @@ async fn a_client_that_stops_in_the_middle_of_a_body_ran_out_of_time() {
 }
 
 #[tokio::test]
-async fn a_fragment_is_gone_before_anybody_reads_the_path() {
+async fn a_fragment_is_refused_and_the_connection_goes_on() {
     let recorder = Recorder::default();
     let wire = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
-        // GET, http, `:path: /a#/b`, `:authority: up`, and the end of head and stream.
-        b"\0\0\x0d\x01\x05\0\0\0\x01\x82\x86\x04\x05/a#/b\x41\x02up".to_vec(),
+        // GET, http, `:path: /a#/b` (remembered), `:authority: up`, and the end of head and stream.
+        b"\0\0\x0d\x01\x05\0\0\0\x01\x82\x86\x44\x05/a#/b\x41\x02up".to_vec(),
+        b"\0\0\x04\x01\x05\0\0\0\x03\x82\x86\xbf\xbe".to_vec(),
+        b"\0\0\x0a\x01\x05\0\0\0\x05\x82\x86\x04\x02/b\x41\x02up".to_vec(),
     ]
     .concat();
     let (mut near, far) = duplex(64 * 1024);
-    let (_drain, watch) = Drain::new();
-    let options = options();
+    let ((_drain, watch), options) = (Drain::new(), options());
     let talking = async {
         near.write_all(&wire).await.unwrap();
         while recorder.seen.borrow().is_empty() {
@@ -565,5 +566,34 @@ async fn a_fragment_is_gone_before_anybody_reads_the_path() {
         drop(near);
     };
     let (_, ()) = tokio::join!(serve(far, &recorder, &options, &watch), talking);
-    assert_eq!(*recorder.seen.borrow(), ["GET /a 0 0"]);
+    assert_eq!(*recorder.seen.borrow(), ["GET /b 0 0"]);
+}
+
+#[tokio::test]
+async fn a_request_whose_trailers_have_pseudo_headers_never_ends() {
+    for (trailers, ends) in [(&b"\x00\x05x-sum\x011"[..], true), (b"\x04\x05/a#/b", false), (b"\x88", false)]
+    {
+        let recorder = Recorder::default();
+        let head = b"\0\0\x0c\x01\x04\0\0\0\x01\x83\x86\x04\x04/one\x41\x02up";
+        let last = [&[0, 0, trailers.len() as u8, 1, 5, 0, 0, 0, 1], trailers].concat();
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let next = b"\0\0\x0c\x01\x05\0\0\0\x03\x82\x86\x04\x04/two\x41\x02up";
+        let wire = [&preface[..], head, &last, next].concat();
+        let (mut near, far) = duplex(64 * 1024);
+        let ((_drain, watch), options) = (Drain::new(), options());
+        let is_done = || recorder.seen.borrow().iter().any(|seen| seen.contains("/two"));
+        let talking = async {
+            near.write_all(&wire).await.unwrap();
+            while !is_done() || (!ends && recorder.gone.borrow().is_empty()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            drop(near);
+        };
+        let (_, ()) = tokio::join!(serve(far, &recorder, &options, &watch), talking);
+        let seen = recorder.seen.borrow();
+        assert_eq!(seen.contains(&"POST /one 0 1".to_owned()), ends, "{trailers:?}: {seen:?}");
+        if !ends {
+            assert_eq!(*recorder.gone.borrow(), [Gone::Malformed, Gone::Disconnected], "{trailers:?}");
+        }
+    }
 }

@@ -44,6 +44,8 @@ pub enum Gone {
     Disconnected,
     /// It reset the stream.
     Reset,
+    /// What it sent of the request after the head broke a rule of the protocol.
+    Malformed,
 }
 
 /// Takes interim responses on behalf of a codec.

@@ -95,7 +95,12 @@ pub struct RequestHead {
 impl RequestHead {
     /// Whether the bytes after the head belong to another protocol once the answer accepts.
     pub fn is_tunnel(&self) -> bool {
-        self.upgrade.is_some() || self.method == http::Method::CONNECT
+        self.upgrade.is_some() || self.is_connect()
+    }
+
+    /// Whether it is a CONNECT; an extended one has the form of an upgrade.
+    pub fn is_connect(&self) -> bool {
+        self.method == http::Method::CONNECT
     }
 
     /// The path without the query.

@@ -42,8 +42,8 @@ pub enum Refusal {
         /// `%RESPONSE_CODE_DETAILS%`.
         details: &'static str,
     },
-    /// A CONNECT: only a route with a `connect_matcher` takes one, and none of them is accepted in configuration.
-    #[error("CONNECT: no route takes it")]
+    /// A CONNECT where nobody takes one.
+    #[error("CONNECT: nothing here takes it")]
     Tunnel,
     /// HTTP/1.0 or older where only HTTP/1.1 is spoken (`accept_http_10`).
     #[error("Upgrade Required")]

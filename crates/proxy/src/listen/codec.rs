@@ -80,7 +80,7 @@ where
         Ok(Closed::HeadTimeout) => Some(Reason::HeadTimeout),
         Err(ConnectionError::NoPreface(_)) => Some(Reason::Undetected),
         Err(ConnectionError::Http2(error)) if error.is_io() => Some(Reason::DownstreamReset),
-        Err(ConnectionError::Http2(_)) => Some(Reason::BadRequest),
+        Ok(Closed::Unreadable) | Err(ConnectionError::Http2(_)) => Some(Reason::BadRequest),
     };
     match served {
         Ok(Closed::Flooded(flood)) => flooded(worker, peer, flood),

@@ -140,6 +140,8 @@ pub struct Call<'a> {
     pub informational: &'a Informational,
     /// Retries.
     pub rules: RetryRules<'a>,
+    /// The bodies are the bytes of a connection of their own, without HTTP.
+    pub raw: bool,
     /// The host whose answer is awaited, for whoever ends the call from outside.
     pub awaited: &'a RefCell<Option<Arc<Host>>>,
     /// Where the time goes.
@@ -150,12 +152,12 @@ pub struct Call<'a> {
 pub type OnAttempt<'a> = &'a mut dyn FnMut(&mut RequestHead, &Attempt<'_>);
 
 /// What a call knows from one try to the next.
-struct Progress<'a> {
-    state: Rc<ClusterWorker>,
-    body: Replay,
+pub(super) struct Progress<'a> {
+    pub(super) state: Rc<ClusterWorker>,
+    pub(super) body: Replay,
     retries: Option<Retries<'a>>,
     tried: SmallVec<[u64; 4]>,
-    number: u32,
+    pub(super) number: u32,
     /// A kept connection that turned out closed has been replaced.
     replaced: bool,
     /// The next try needs a connection that was not used before.
@@ -163,7 +165,14 @@ struct Progress<'a> {
     slot: Option<(Option<ActiveRetry>, Reserved)>,
 }
 
-enum Next {
+/// The host of a try.
+pub(super) struct Chosen {
+    pub(super) host: Arc<Host>,
+    pub(super) pool: Rc<HostPool>,
+    pub(super) active: ActiveRequest,
+}
+
+pub(super) enum Next {
     Answer(Box<Answer>),
     Failed(Failed),
     /// Again, after so long.
@@ -228,6 +237,9 @@ impl Call<'_> {
         progress.tried.push(host.runtime.id);
         let active = ActiveRequest::begin(&host.runtime);
         let pool = self.worker.pool(&host, &progress.state);
+        if self.raw {
+            return self.attempt_raw(head, progress, Chosen { host, pool, active }, on_attempt).await;
+        }
         let wanted = Wanted {
             worker: self.worker,
             state: &progress.state,
@@ -351,14 +363,14 @@ impl Call<'_> {
     }
 
     /// A try without an answer.
-    fn after(&self, progress: &mut Progress<'_>, tried: Tried<'_>, failure: CallFailure) -> Next {
+    pub(super) fn after(&self, progress: &mut Progress<'_>, tried: Tried<'_>, failure: CallFailure) -> Next {
         match progress.decide(tried, None, self) {
             Decision::Again(wait) => Next::Again(wait),
             Decision::No(denied) => progress.fail(failure, denied),
         }
     }
 
-    fn report(&self, host: &Host, outcome: Outcome) {
+    pub(super) fn report(&self, host: &Host, outcome: Outcome) {
         outlier::report(self.cluster, host, outcome, self.random);
     }
 
@@ -465,7 +477,7 @@ impl Progress<'_> {
         Decision::Again(wait)
     }
 
-    fn fail(&self, failure: CallFailure, denied: Option<Denied>) -> Next {
+    pub(super) fn fail(&self, failure: CallFailure, denied: Option<Denied>) -> Next {
         let unprocessed = match &failure {
             CallFailure::NoHost(_) | CallFailure::Overflow(_) | CallFailure::Connect(_) => true,
             CallFailure::Send { unprocessed, .. } => *unprocessed,

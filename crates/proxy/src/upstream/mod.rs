@@ -11,6 +11,7 @@ pub mod balance_round_robin;
 pub mod bell;
 mod by_id;
 pub mod call;
+mod call_raw;
 #[cfg(test)]
 mod call_retry_tests;
 pub mod checkout;
