@@ -113,8 +113,7 @@ fn sample(line: &str) -> Option<&str> {
     };
     let mut words = rest.split_ascii_whitespace().take_while(|word| !word.starts_with('#'));
     let number = |word: &str| word.parse::<f64>().is_ok() || matches!(word, "+Inf" | "-Inf" | "NaN" | "Nan");
-    let value = words.next().filter(|word| number(word))?;
-    let _ = value;
+    words.next().filter(|word| number(word))?;
     let time_is_one = words.next().is_none_or(number);
     (time_is_one && words.next().is_none()).then_some(name)
 }

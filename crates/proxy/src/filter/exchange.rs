@@ -15,6 +15,7 @@ use super::worker::Worker;
 use super::{grpc_reply, watching};
 use crate::http::{Gone, RequestHead, ResponseHead, Version};
 use crate::telemetry::RequestRecord;
+use crate::telemetry::exemplar;
 use crate::telemetry::grpc_messages::GrpcMessages;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{Protocol, Workload};
@@ -60,6 +61,8 @@ pub struct Exchange {
     pub protocol: Protocol,
     /// Messages of the response to a gRPC call.
     pub response_messages: GrpcMessages,
+    /// The trace that the request belongs to, when it is recorded.
+    pub recorded_trace: Option<[u8; 16]>,
     /// The cluster that was chosen.
     pub cluster: Option<Arc<Cluster>>,
     /// The upstream that was tried last.
@@ -90,6 +93,8 @@ impl Exchange {
             exchange.protocol = Protocol::Grpc(None);
             exchange.progress.messages.set(Some(GrpcMessages::default()));
         }
+        exchange.recorded_trace =
+            head.headers.get("traceparent").and_then(|value| exemplar::recorded_trace(value));
         exchange.authority = head.authority.clone();
         exchange.method = head.method.clone();
         exchange.target = head.target.clone();
@@ -117,6 +122,7 @@ impl Exchange {
             target: Bytes::new(),
             protocol: Protocol::Http,
             response_messages: GrpcMessages::default(),
+            recorded_trace: None,
             cluster: None,
             upstream: None,
             told_by_caller: false,

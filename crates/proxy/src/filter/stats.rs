@@ -5,6 +5,7 @@ use config::model::StatsFilter;
 use super::chain::Filter;
 use super::exchange::Exchange;
 use crate::telemetry::Registry;
+use crate::telemetry::exemplar::Exemplar;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{ConnectionSecurity, Reporter, RequestLabels, Service};
 use crate::telemetry::metric_set::MetricSet;
@@ -114,12 +115,17 @@ impl Filter for Stats {
         };
         let duration =
             record.end.map_or_else(Default::default, |end| end.saturating_duration_since(record.begun));
+        let duration_microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let sample = RequestSample {
-            duration_microseconds: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            duration_microseconds,
             request_bytes: record.request_head_bytes + record.request_body_bytes,
             response_bytes: record.response_head_bytes + record.response_body_bytes,
             messages: exchange.messages(),
-            exemplar: None,
+            exemplar: exchange.recorded_trace.map(|trace_id| Exemplar {
+                trace_id,
+                value_thousandths: duration_microseconds,
+                at: record.start_time,
+            }),
         };
         for shape in &self.shapes {
             match &shape.change {
