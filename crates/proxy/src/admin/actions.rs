@@ -57,7 +57,7 @@ pub fn quit(context: &Context, _: &Asked<'_>) -> Page {
 
 /// POST `/access_log?all` or `?request_id=ID`, with `&seconds=N` (600 without): access logs write, beside what their
 /// filters take, every request or those with that id, for that time. `?reset` ends it. Nothing else changes.
-pub fn access_log(context: &Context, query: &Query) -> Page {
+pub fn access_log(context: &Context, query: &Asked<'_>) -> Page {
     if let Some(page) = query.refusal(&["all", "request_id", "seconds", "reset"]) {
         return page;
     }

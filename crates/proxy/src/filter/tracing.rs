@@ -16,7 +16,6 @@ use crate::route::Picked;
 use crate::route::header_operations::{self, Values};
 use crate::telemetry::attempts::AttemptRecord;
 use crate::telemetry::labels::Protocol;
-use crate::telemetry::log_value::LogContext;
 use crate::telemetry::request_id;
 use crate::telemetry::trace::sampling::{self, CLIENT_TRACE_ID, Reason};
 use crate::telemetry::trace::{Event, Kind, Span, SpanContext, Tracer, span};
@@ -208,8 +207,7 @@ impl Ending<'_> {
     }
 
     fn values(&self) -> Values<'_> {
-        let connection = &self.exchange.connection.facts;
-        let context = LogContext { record: &self.exchange.record, connection };
+        let context = self.exchange.log_context();
         Values { request: &self.recording.request, context }
     }
 

@@ -140,6 +140,7 @@ impl Sender {
             rules: RetryRules { policy: None, per_try_timeout: None, body_limit: 0, grpc },
             awaited: &RefCell::default(),
             timeline: &RefCell::default(),
+            raw: false,
         };
         match call.run(&mut head, Body::full(body), &mut |_, _| {}).await {
             Ok(answer) => outcome(answer.head.status, answer.head.headers, answer.body, grpc).await,

@@ -115,7 +115,11 @@ fn filter(written: &AccessLoggingFilter) -> AccessLogFilter {
 fn of_provider(provider: &ExtensionProvider, scope: &Scope<'_>) -> Option<AccessLog> {
     if let Some(log) = &provider.envoy_file_access_log {
         let path = if log.path.is_empty() { "/dev/stdout" } else { &log.path };
-        return Some(file(path, Some(file_format(log.log_format.as_ref(), scope.is_tulle())), log.omit_empty_values));
+        return Some(file(
+            path,
+            Some(file_format(log.log_format.as_ref(), scope.is_tulle())),
+            log.omit_empty_values,
+        ));
     }
     let otel = provider.envoy_otel_als.as_ref()?;
     // `tulle-proxy` has no such logger and would refuse the listener.
