@@ -37,7 +37,7 @@ fn rounds(plan: &Plan, service: &Service, caller: u64, until: Instant) -> (u64, 
     let (mut client, mut sent, mut failed) = (Client::new(plan), 0, Vec::new());
     for round in 0.. {
         // GETs teach; then every caller takes its turn with POSTs.
-        let method = if round > LEARNT && (round + caller) % 2 == 0 { "POST" } else { "GET" };
+        let method = if round > LEARNT && (round + caller).is_multiple_of(2) { "POST" } else { "GET" };
         let id = format!("{}{}-{round}-{caller}", &method[..1], service.name);
         let answer = client.send(method, &id);
         sent += 1;

@@ -72,5 +72,5 @@ fn read_metadata(
     cx.report_set("kind", kind, reason);
     cx.report_set("metadata_key", metadata_key, reason);
     let default = name(cx, "default_value", default_value)?;
-    Ok((!default.is_empty()).then(|| CustomTag { tag, value: TagValue::Literal(default) }))
+    Ok((!default.is_empty()).then_some(CustomTag { tag, value: TagValue::Literal(default) }))
 }

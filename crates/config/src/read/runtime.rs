@@ -42,9 +42,18 @@ fn read_layer(cx: &mut Context, message: &pb::RuntimeLayer, settings: &mut Runti
             flatten("", &values, &mut flat);
             flat.into_iter().try_for_each(|(key, value)| set(cx, &key, value, settings))
         }),
-        Some(LayerSpecifier::DiskLayer(_)) => Ok(cx.field("disk_layer", |cx| cx.note(STATIC_ONLY))),
-        Some(LayerSpecifier::AdminLayer(_)) => Ok(cx.field("admin_layer", |cx| cx.note(STATIC_ONLY))),
-        Some(LayerSpecifier::RtdsLayer(_)) => Ok(cx.field("rtds_layer", |cx| cx.note(STATIC_ONLY))),
+        Some(LayerSpecifier::DiskLayer(_)) => {
+            cx.field("disk_layer", |cx| cx.note(STATIC_ONLY));
+            Ok(())
+        }
+        Some(LayerSpecifier::AdminLayer(_)) => {
+            cx.field("admin_layer", |cx| cx.note(STATIC_ONLY));
+            Ok(())
+        }
+        Some(LayerSpecifier::RtdsLayer(_)) => {
+            cx.field("rtds_layer", |cx| cx.note(STATIC_ONLY));
+            Ok(())
+        }
         None => Err(cx.refused("has no layer_specifier")),
     }
 }

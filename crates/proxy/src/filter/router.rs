@@ -117,15 +117,10 @@ impl Router {
         let grpc = matches!(exchange.protocol, Protocol::Grpc(_));
         let connection = exchange.connection.clone();
         let timeouts = Timeouts::of(forward, policy, &connection.chain.config, &mut head.headers, grpc);
-        let rules = RetryRules {
-            policy,
-            per_try_timeout: timeouts.per_try,
-            body_limit: forward
-                .request_body_buffer_limit
-                .or_else(|| host.and_then(|host| host.request_body_buffer_limit))
-                .unwrap_or(RETRY_BUFFER),
-            grpc,
-        };
+        let body_limit =
+            forward.request_body_buffer_limit.or(host.and_then(|host| host.request_body_buffer_limit));
+        let body_limit = body_limit.unwrap_or(RETRY_BUFFER);
+        let rules = RetryRules { policy, per_try_timeout: timeouts.per_try, body_limit, grpc };
         let mut deadlines =
             Deadlines::new(timeouts.limits, exchange.record.begun, &exchange.progress, &connection.timers)
                 .of_offer(head.is_tunnel());

@@ -78,10 +78,10 @@ fn assemble(
         declared = None;
         headers.remove("content-length");
     }
-    if status == 101 {
-        if let Some(protocol) = fields.upgrade.filter(|name| !name.is_empty()) {
-            headers.push(Bytes::from_static(b"upgrade"), protocol);
-        }
+    if status == 101
+        && let Some(protocol) = fields.upgrade.filter(|name| !name.is_empty())
+    {
+        headers.push(Bytes::from_static(b"upgrade"), protocol);
     }
     let bodiless = !switched && (*method == Method::HEAD || status < 200 || status == 204 || status == 304);
     let (framing, length) = match declared {

@@ -40,7 +40,7 @@ fn a_fragment_and_pseudo_headers_in_trailers_are_told_of_their_stream_only() {
     assert_eq!([1, 3, 5].map(|stream| of(&requests, stream)), [[true, false], [false, false], [false, true]]);
     requests.forget(1);
     assert_eq!([1, 5].map(|stream| of(&requests, stream)), [[false, false], [false, true]]);
-    assert!(!requests.broken().is_some());
+    assert!(requests.broken().is_none());
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_block_in_pieces_is_read_whole() {
         for piece in wire.chunks(cut) {
             scanner.scan(piece, |piece| requests.take(piece));
         }
-        assert!(requests.has(1, Fault::Fragment) && !requests.broken().is_some());
+        assert!(requests.has(1, Fault::Fragment) && requests.broken().is_none());
     }
 }
 

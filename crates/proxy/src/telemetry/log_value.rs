@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use config::model::{GrpcStatusForm, Operator};
 
@@ -48,14 +49,7 @@ impl<'a> LogContext<'a> {
     pub fn value(&self, operator: &'a Operator, slot: usize) -> LogValue<'a> {
         let (record, connection) = (self.record, self.connection);
         match operator {
-            Operator::StartTime(format) => {
-                let mut text = Vec::with_capacity(24);
-                match format {
-                    None => start_time::write_default(&mut text, record.start_time),
-                    Some(format) => start_time::write_format(&mut text, record.start_time, format),
-                }
-                LogValue::Text(String::from_utf8_lossy(&text).into_owned())
-            }
+            Operator::StartTime(format) => started(record.start_time, format.as_deref()),
             Operator::Protocol => text(record.protocol),
             Operator::Request(_) => captured(&record.request_values, slot),
             Operator::Response(_) => captured(&record.response_values, slot),
@@ -128,6 +122,15 @@ impl<'a> LogContext<'a> {
             Operator::Environment(_) | Operator::Hostname => LogValue::Missing,
         }
     }
+}
+
+fn started(at: SystemTime, format: Option<&str>) -> LogValue<'static> {
+    let mut text = Vec::with_capacity(24);
+    match format {
+        None => start_time::write_default(&mut text, at),
+        Some(format) => start_time::write_format(&mut text, at, format),
+    }
+    LogValue::Text(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// A gRPC status by Envoy's names; one without a name is its number.

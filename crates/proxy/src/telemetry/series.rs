@@ -256,11 +256,12 @@ impl<C: Cells> WorkerSeries<C> {
             return slot.clone();
         }
         // Several keys may lead to one series where labels were removed: what is remembered is bounded by itself.
-        if !self.full.get() && known.len() < self.table.budget.limit.saturating_mul(2).max(64) {
-            if let Some(slot) = self.table.slot(self.worker, metrics, labels()) {
-                known.insert(*key, slot.clone());
-                return slot;
-            }
+        if !self.full.get()
+            && known.len() < self.table.budget.limit.saturating_mul(2).max(64)
+            && let Some(slot) = self.table.slot(self.worker, metrics, labels())
+        {
+            known.insert(*key, slot.clone());
+            return slot;
         }
         self.full.set(true);
         self.table.budget.overflowed.fetch_add(1, Ordering::Relaxed);

@@ -30,12 +30,12 @@ impl Shape {
     /// The shapes of the metrics in `kind` under a filter's options; none when nothing is produced.
     pub fn compile(options: &StatsFilter, kind: MetricSet, registry: &Registry) -> Vec<Shape> {
         let mut shapes: Vec<Shape> = Vec::new();
-        for index in 0..METRICS.len() {
+        for (index, family) in METRICS.iter().enumerate() {
             let metric = MetricSet::at(index);
             if !kind.has(metric) {
                 continue;
             }
-            let change = options.change(METRICS[index].name);
+            let change = options.change(family.name);
             if change.as_ref().is_some_and(|change| change.drop) {
                 continue;
             }
