@@ -1,6 +1,6 @@
 //! How fast things begin: a killed sidecar that starts from its sealed snapshot without a control plane, and a greeting of
 //! a program that speaks first.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

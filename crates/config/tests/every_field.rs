@@ -16,10 +16,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 
 /// Fields, by the end of their path, whose every value means the same here, with the reason.
-const SAME: [(&str, &str); 12] = [
+const SAME: [(&str, &str); 11] = [
     ("thresholds.priority", "an entry without limits says the defaults, which are those of both priorities"),
     (".set_node_on_first_message_only", "the node is always sent in the first message only"),
-    (".layers.name", "a label: the order decides"),
     (".filters.name", "a label: the type URL decides"),
     (".listener_filters.name", "a label: the type URL decides"),
     (".access_log.name", "a label: the type URL decides"),

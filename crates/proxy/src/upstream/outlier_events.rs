@@ -163,10 +163,11 @@ mod tests {
         let sink = Arc::new(LogSink::start(Stuck(wait)).unwrap());
         let events = OutlierEvents::default();
         events.write_to(sink.clone());
-        for _ in 0..crate::telemetry::log_sink::QUEUE + 1_000 {
+        for _ in 0..crate::telemetry::log_sink::QUEUE + 2_000 {
             events.add(event(Action::Returned));
         }
-        assert!(sink.dropped() >= 900, "{}", sink.dropped());
+        // A batch of lines may have left the queue before the disk got stuck.
+        assert!(sink.dropped() >= 1_000, "{}", sink.dropped());
         assert_eq!(events.last().len(), MAX_EVENTS);
         drop(release);
     }
