@@ -54,9 +54,12 @@ fn no_protocol_loses_anything_to_restarts_and_edits() {
         ("WebSocket", Plan { speaks: Speaks::WebSocket { messages }, rate: either(4, 30), ..plain("web") }),
     ];
     let plans = plans.map(|(name, plan)| (name, Plan { get_every: u64::from(name == "WebSocket"), ..plan }));
+    let mut probes = 0;
     for (_, plan) in &plans {
         until("the service answers", || {
-            let load = Load::start(&Plan { callers: 1, ..plan.clone() }, "first");
+            // Its requests are counted too: each has a name of its own.
+            probes += 1;
+            let load = Load::start(&Plan { callers: 1, ..plan.clone() }, &format!("probe{probes}"));
             load.more(1);
             load.finish().failed().is_empty().then_some(())
         });

@@ -180,6 +180,11 @@ mod tests {
         let app = AppPage { address: listener.local_addr().unwrap(), path: "/metrics".to_owned() };
         let serve = async {
             let (mut stream, _) = listener.accept().await.unwrap();
+            // Unread bytes would make the kernel reset the connection.
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
             let _ = stream.write_all(&bytes).await;
             if bytes.is_empty() {
                 std::future::pending::<()>().await;

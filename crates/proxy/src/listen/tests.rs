@@ -86,7 +86,14 @@ async fn a_removed_listener_gives_its_port_back() {
             }
         };
         tokio::time::timeout(LIMIT, freed).await.unwrap();
-        bench.apply(Some(listener(bench.address, "b", 100)));
+        // New connections are refused at once; the socket is there until handshakes under way have ended.
+        let wanted: BTreeMap<_, _> = [("in".into(), listener(bench.address, "b", 100))].into();
+        let bound = async {
+            while !bench.manager.reconcile(&wanted) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, bound).await.unwrap();
         assert_eq!(ask(&mut bench.connect().await).await.unwrap(), b'b');
     })
     .await;
