@@ -233,7 +233,7 @@ fn behind_the_called(world: &World) {
 
     // The head has gone: nothing can tell the caller's sidecar more than that the answer broke off.
     world.ask("back", "/app", "mid-body", "bytes=5000,reset=1000");
-    world.called("back-31", "mid-body", Reason::UpstreamResetBody);
+    world.called("back-31", "mid-body", Reason::UpstreamCutBody);
     assert!(world.caller("mid-body", Reason::UpstreamResetBody, HERE).contains("flags=UC"));
 }
 

@@ -157,7 +157,8 @@ fn passing_over_a_host_that_refuses_can_be_turned_off() {
             get(proxy.listener, "/").unwrap();
         }
         let stats = get(proxy.admin, "/stats?filter=cluster.app.upstream_cx_connect_fail").unwrap();
-        stats.lines().find_map(|line| line.split_once(": ")?.1.trim().parse::<u32>().ok()).unwrap_or_default()
+        let count = |line: &str| line.strip_prefix("cluster.app.upstream_cx_connect_fail: ")?.trim().parse::<u32>().ok();
+        stats.lines().find_map(count).unwrap()
     };
     let off = |bootstrap: &mut Value| {
         bootstrap["layered_runtime"] = layer("tulle.upstream.pass_over_unreachable_hosts", json!(false));

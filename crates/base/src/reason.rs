@@ -181,6 +181,9 @@ reasons! {
     /// The upstream broke off in the middle of its answer.
     UpstreamResetBody: "upstream-reset-in-body", Upstream, "UC", Some(503), IfIdempotent,
         "the endpoint broke its answer off in the middle", "look at the program's log";
+    /// The upstream closed its connection before its answer had the length that its head gives.
+    UpstreamCutBody: "upstream-cut-in-body", Upstream, "UPE", Some(502), IfIdempotent,
+        "the endpoint closed the connection before the end of its answer", "look at the program's log: it died, or gave a wrong content-length";
     /// The upstream reset the request's stream.
     UpstreamResetStream: "upstream-reset-stream", Upstream, "UR", Some(503), IfIdempotent,
         "the endpoint reset the request", "look at the program's log";

@@ -286,8 +286,8 @@ pub struct Ca {
 pub struct DefaultProviders {
     /// Of traces.
     pub tracing: Vec<String>,
-    /// Of metrics.
-    pub metrics: Vec<String>,
+    /// Of metrics; where none is said, the default stands.
+    pub metrics: Option<Vec<String>>,
     /// Of access logs.
     pub access_logging: Vec<String>,
 }
@@ -487,9 +487,9 @@ impl MeshConfig {
 
     /// Providers of metrics where no Telemetry names any; default `prometheus`, as Istio's installation sets it.
     pub fn default_metrics_providers(&self) -> Vec<&str> {
-        match &self.default_providers {
+        match self.default_providers.as_ref().and_then(|it| it.metrics.as_ref()) {
             None => vec!["prometheus"],
-            Some(providers) => providers.metrics.iter().map(String::as_str).collect(),
+            Some(providers) => providers.iter().map(String::as_str).collect(),
         }
     }
 

@@ -74,7 +74,9 @@ impl RecordedBody {
 fn details(reason: Reason) -> &'static str {
     match reason {
         Reason::Timeout => "response_timeout",
-        Reason::UpstreamProtocol => "upstream_reset_after_response_started{protocol_error}",
+        Reason::UpstreamProtocol | Reason::UpstreamCutBody => {
+            "upstream_reset_after_response_started{protocol_error}"
+        }
         Reason::UpstreamReset => "upstream_reset_after_response_started{connection_termination}",
         Reason::UpstreamResetStream => "upstream_reset_after_response_started{remote_reset}",
         Reason::UpstreamRefusedStream => "upstream_reset_after_response_started{remote_refused_stream_reset}",

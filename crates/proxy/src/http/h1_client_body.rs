@@ -127,12 +127,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BodyStream for ResponseBody<IO> {
                             self.received
                         ),
                     };
-                    return self.fail(Reason::UpstreamProtocol, detail);
+                    return self.fail(Reason::UpstreamCutBody, detail);
                 }
                 Poll::Ready(Err(error)) => {
                     // As Envoy says it: a message that lacks its end breaks the protocol, another protocol is cut off.
                     let cut = self.decoder.may_close();
-                    let reason = if cut { Reason::UpstreamReset } else { Reason::UpstreamProtocol };
+                    let reason = if cut { Reason::UpstreamReset } else { Reason::UpstreamCutBody };
                     return self.fail(reason, format!("response body: {error}"));
                 }
             }

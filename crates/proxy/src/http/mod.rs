@@ -21,6 +21,7 @@ mod h1_request;
 mod h1_response;
 mod h1_scan;
 pub mod h1_server;
+pub mod h2c;
 pub mod h2_client;
 mod h2_client_stream;
 mod h2_fields;

@@ -163,6 +163,10 @@ impl Detection<'_> {
                     None => Poll::Ready(()),
                 })
                 .await;
+                if dialled.borrow().as_ref().is_some_and(Dialled::greets_in_http2) {
+                    // The client speaks, or its silence ends as anybody's does.
+                    return std::future::pending().await;
+                }
                 if self.is_mesh_peer() { MESH_PEER_WAIT } else { STRANGER_WAIT }
             }
             // The client is told soon, but may still turn out to speak something that goes elsewhere.

@@ -72,6 +72,26 @@ async fn a_server_that_speaks_first_is_heard_where_plaintext_is_allowed() {
     .await;
 }
 
+/// Servers of gRPC send their settings at once; their clients may take more than a few milliseconds for the preface.
+#[tokio::test]
+async fn the_settings_of_an_http2_server_are_no_greeting() {
+    on_local(async {
+        let mut bench = Bench::new(100).await;
+        let (at, accepted) = greeter(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64").await;
+        bench.cluster("greeter", at, TransportSocket::RawBuffer);
+        bench.apply(Some(Arc::new(undeclared(&bench, "greeter"))));
+        let mut client = bench.connect().await;
+        while *accepted.borrow() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // Many times what a stranger has for its first byte.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        assert_eq!(read(&mut client, 24).await, [b'a'; 24], "routed as HTTP");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn strict_calls_nobody_and_says_nothing_before_the_handshake() {
     on_local(async {

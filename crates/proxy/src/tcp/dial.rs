@@ -53,6 +53,12 @@ impl Dialled {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether the server began as one of HTTP/2 does, with its settings (RFC 9113, section 3.4). Its clients need not wait
+    /// for them, so that they say nothing about who speaks first.
+    pub fn greets_in_http2(&self) -> bool {
+        matches!(&self.greeting[..], [0, _, length, 4, 0, 0, 0, 0, 0, ..] if length % 6 == 0)
+    }
+
     /// What the server said.
     pub(super) fn take_greeting(&mut self) -> Bytes {
         self.greeting.split().freeze()
