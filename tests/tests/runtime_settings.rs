@@ -157,7 +157,9 @@ fn passing_over_a_host_that_refuses_can_be_turned_off() {
             get(proxy.listener, "/").unwrap();
         }
         let stats = get(proxy.admin, "/stats?filter=cluster.app.upstream_cx_connect_fail").unwrap();
-        let count = |line: &str| line.strip_prefix("cluster.app.upstream_cx_connect_fail: ")?.trim().parse::<u32>().ok();
+        let count = |line: &str| {
+            line.strip_prefix("cluster.app.upstream_cx_connect_fail: ")?.trim().parse::<u32>().ok()
+        };
         stats.lines().find_map(count).unwrap()
     };
     let off = |bootstrap: &mut Value| {

@@ -164,17 +164,33 @@ fn curl_goes_on_in_http2_where_http2_is_taken() {
         ready(&place);
         let address = format!("http://{}/one?two", place.listener);
         let client = std::thread::spawn(move || {
-            let arguments = ["-sS", "--http2", "-m", "60", "-H", "X-Mine: 1", "-w", " over HTTP/%{http_version}", &address];
+            let arguments = [
+                "-sS",
+                "--http2",
+                "-m",
+                "60",
+                "-H",
+                "X-Mine: 1",
+                "-w",
+                " over HTTP/%{http_version}",
+                &address,
+            ];
             curl(&arguments).map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
         });
         let (mut stream, head) = take_request(&place.upstream);
         assert!(head.starts_with("GET /one?two HTTP/1.1\r\n"), "{head}");
         let lower = head.to_lowercase();
-        assert!(lower.contains("x-mine: 1") && !lower.contains("h2c") && !lower.contains("http2-settings"), "{head}");
+        assert!(
+            lower.contains("x-mine: 1") && !lower.contains("h2c") && !lower.contains("http2-settings"),
+            "{head}"
+        );
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").unwrap();
         assert_eq!(client.join().unwrap().unwrap(), format!("hello over HTTP/{version}"), "codec {codec}");
         let metrics = get(place.admin, "/stats/prometheus").unwrap();
-        assert!(metrics.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"app\"} 1"), "{metrics}");
+        assert!(
+            metrics.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"app\"} 1"),
+            "{metrics}"
+        );
     }
 }
 

@@ -139,7 +139,8 @@ fn absent(error: &Error) -> Error {
 
 fn refused(address: Address, status: hyper::StatusCode, text: &str) -> Error {
     let text = text.trim();
-    if status == hyper::StatusCode::NOT_FOUND && !text.contains("what /debug lists") && !text.starts_with('{') {
+    if status == hyper::StatusCode::NOT_FOUND && !text.contains("what /debug lists") && !text.starts_with('{')
+    {
         return stranger(address);
     }
     format!("tulled at {address} says {status}: {}", text.escape_debug()).into()
