@@ -147,53 +147,6 @@ fn yaml_json_and_binary_bootstraps_serve_the_same() {
     }
 }
 
-/// `curl --http2` offers `upgrade: h2c` on plaintext. The upstream sees one request, and nothing of the offer.
-#[test]
-fn curl_goes_on_in_http2_where_http2_is_taken() {
-    let curl = |arguments: &[&str]| std::process::Command::new("curl").args(arguments).output().ok();
-    if !curl(&["--version"]).is_some_and(|it| String::from_utf8_lossy(&it.stdout).contains("HTTP2")) {
-        println!("skipped: no curl with HTTP/2");
-        return;
-    }
-    for (codec, version) in [("AUTO", "2"), ("HTTP1", "1.1")] {
-        let place = place();
-        let text = bootstrap(&place)
-            .replace("stat_prefix: front", &format!("stat_prefix: front\n          codec_type: {codec}"));
-        let file = write(&place, "bootstrap.yaml", text.as_bytes());
-        let _proxy = start(&place, &file);
-        ready(&place);
-        let address = format!("http://{}/one?two", place.listener);
-        let client = std::thread::spawn(move || {
-            let arguments = [
-                "-sS",
-                "--http2",
-                "-m",
-                "60",
-                "-H",
-                "X-Mine: 1",
-                "-w",
-                " over HTTP/%{http_version}",
-                &address,
-            ];
-            curl(&arguments).map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        });
-        let (mut stream, head) = take_request(&place.upstream);
-        assert!(head.starts_with("GET /one?two HTTP/1.1\r\n"), "{head}");
-        let lower = head.to_lowercase();
-        assert!(
-            lower.contains("x-mine: 1") && !lower.contains("h2c") && !lower.contains("http2-settings"),
-            "{head}"
-        );
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").unwrap();
-        assert_eq!(client.join().unwrap().unwrap(), format!("hello over HTTP/{version}"), "codec {codec}");
-        let metrics = get(place.admin, "/stats/prometheus").unwrap();
-        assert!(
-            metrics.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"app\"} 1"),
-            "{metrics}"
-        );
-    }
-}
-
 #[test]
 fn a_bootstrap_that_cannot_be_honoured_is_refused_with_its_path() {
     for (from, to, words) in [
