@@ -139,7 +139,7 @@ fn without_a_control_plane_hosts_are_ejected_and_return_and_renewals_are_tried()
     let mut mesh = Mesh::control(76, &instances, "", EJECTING);
     mesh.lifetime_seconds = Some(either(40, 120));
     let caller = mesh.instances("caller")[0].clone();
-    let all = [&instances[..], &[caller.clone()]].concat();
+    let all = [&instances[..], std::slice::from_ref(&caller)].concat();
     for instance in &all {
         mesh.start_program(instance);
         mesh.start_sidecar(instance);

@@ -139,7 +139,7 @@ fn follows_a_request(mesh: &mut Mesh) {
     assert!(called.clone().count() >= 1 && called.clone().all(|hop| hop["depth"] == 1), "{story:#}");
     assert_eq!(story["gaps"], false);
     let last = hops.last().unwrap();
-    assert_eq!(last["reason"]["code"], "connect-failed", "{story:#}");
+    assert_eq!(last["reason"]["code"], "connection-refused", "{story:#}");
     for hop in hops {
         let times = hop["times"].as_object().unwrap();
         let parts: f64 =

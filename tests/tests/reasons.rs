@@ -1,5 +1,6 @@
 //! The table of reasons is whole, and nothing in it is dead: the page is made from it, and every row is named by a place
 //! of the product that ends a request or a connection.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -114,14 +114,14 @@ async fn other_ends_do_not() {
 
 #[tokio::test]
 async fn bodies_that_break_off_are_errors() {
-    for answer in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n",
+    for (answer, reason) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", Reason::UpstreamCutBody),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", Reason::UpstreamCutBody),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n", Reason::UpstreamProtocol),
     ] {
         let (result, fate) = get(answer, true).await;
         let error = result.unwrap().1.unwrap_err();
-        assert_eq!((error.blame, error.reason), (Blame::Upstream, Reason::UpstreamProtocol), "{answer:?}");
+        assert_eq!((error.blame, error.reason), (Blame::Upstream, reason), "{answer:?}");
         assert_eq!(reusable(&fate), Some(false));
     }
     let (result, _) = get("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", true).await;
