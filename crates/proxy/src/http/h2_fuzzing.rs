@@ -2,8 +2,6 @@
 //!
 //! * nothing panics, and the connection ends when the client closes it;
 //! * a request that reaches the handler, written for an HTTP/1 upstream, is read there as that one request.
-//!
-//! And of the reader of header blocks in front of it: however the bytes are cut, it finds the same.
 
 use bytes::BytesMut;
 use runtime::Drain;
@@ -14,9 +12,7 @@ use super::h1::Limits;
 use super::h1_encode;
 use super::h1_head_reader::HeadReader;
 use super::h1_request::RequestRules;
-use super::h2_frames::FrameScanner;
-use super::h2_heads::{Requests, Responses};
-use super::h2_server::{ServerOptions, serve};
+use super::h2::server::{ServerOptions, serve};
 use super::handler::{Handler, Informational, LocalBoxFuture};
 use super::head::{BodyLength, RequestHead, ResponseHead};
 
@@ -58,23 +54,6 @@ fn one_request(head: &RequestHead) {
     assert!(out.is_empty(), "one request became two: {written:?}");
     assert_eq!((&again.head.method, &again.head.target), (&head.method, &head.target));
     assert_eq!((&again.head.authority, &again.head.upgrade), (&head.authority, &head.upgrade));
-}
-
-/// Reads header blocks of requests and of responses out of any frames, whole and in pieces of each length that the first
-/// byte says.
-pub fn heads(data: &[u8]) {
-    let Some((cut, wire)) = data.split_first() else { return };
-    let read = |cut: usize| {
-        let (mut requests, mut responses) = (Requests::new(4096, 1024), Responses::new(4096, 1024));
-        responses.wait(1);
-        let mut scanners = [FrameScanner::default(), FrameScanner::default()];
-        for piece in wire.chunks(cut) {
-            scanners[0].scan(piece, |piece| requests.take(piece));
-            scanners[1].scan(piece, |piece| responses.take(piece));
-        }
-        (requests.faults(), requests.broken(), responses.fault(1), responses.is_broken())
-    };
-    assert_eq!(read(usize::from(*cut).max(1)), read(wire.len().max(1)), "in pieces of {cut}");
 }
 
 /// Serves bytes that follow the preface.

@@ -31,6 +31,10 @@ pub trait Handler {
         (head, Body::full(text))
     }
 
+    /// Told of a request that gets no answer, since its head breaks a rule of the protocol: its stream ends, or its
+    /// connection. A host overrides it to log and count it.
+    fn unanswered(&self, _what: &'static str, _version: Version) {}
+
     /// Says how the client goes away whose exchange is dropped next. A codec that says nothing means
     /// [`Gone::Disconnected`].
     fn client_gone(&self, _how: Gone) {}

@@ -79,8 +79,8 @@ where
         Ok(Closed::Flooded(_)) => Some(Reason::Flood),
         Ok(Closed::HeadTimeout) => Some(Reason::HeadTimeout),
         Err(ConnectionError::NoPreface(_)) => Some(Reason::Undetected),
-        Err(ConnectionError::Http2(error)) if error.is_io() => Some(Reason::DownstreamReset),
-        Ok(Closed::Unreadable) | Err(ConnectionError::Http2(_)) => Some(Reason::BadRequest),
+        Err(ConnectionError::Io(_)) => Some(Reason::DownstreamReset),
+        Err(ConnectionError::Violation(_)) => Some(Reason::BadRequest),
     };
     match served {
         Ok(Closed::Flooded(flood)) => flooded(worker, peer, flood),

@@ -1,4 +1,4 @@
-//! Walks over strings in the Huffman code of RFC 7541, appendix B, without writing them down.
+//! Reads strings in the Huffman code of RFC 7541, appendix B.
 
 /// Bits of the code of every byte, and of the end of a string. The code is canonical: the lengths say everything.
 #[rustfmt::skip]

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -170,7 +171,6 @@ async fn a_refused_stream_may_be_sent_again_with_its_body_and_a_reset_one_may_no
         head.length = BodyLength::None;
         let refused = send(&client, &head, Body::empty()).await.unwrap_err();
         assert_eq!((refused.reason, refused.safe_to_retry), (Reason::UpstreamRefusedStream, true));
-        let mut client = client;
         assert!(client.is_open(), "only the stream has ended");
     })
     .await;
@@ -230,7 +230,7 @@ const STATUS_200: &[u8] = &[0x88];
 #[tokio::test]
 async fn goaway_ends_what_the_host_will_not_answer_and_leaves_the_rest() {
     local(async {
-        let (mut client, mut raw, keep) = Raw::connect(OPTIONS, &[]).await;
+        let (client, mut raw, keep) = Raw::connect(OPTIONS, &[]).await;
         let (answered, unanswered) = (client.clone(), client.clone());
         let head = get();
         let talk = async {
@@ -307,10 +307,10 @@ async fn an_unanswered_ping_ends_the_connection_and_an_answered_one_does_not() {
         let keepalive =
             Some(Keepalive { interval: Duration::from_millis(10), timeout: Duration::from_millis(300) });
         let options = Options { keepalive, ..OPTIONS };
-        let (mut alive, server) = connected(options, h2::server::Builder::new()).await;
+        let (alive, server) = connected(options, h2::server::Builder::new()).await;
         serve(server, |_, mut respond| async move { drop(respond.send_response(ok(), true)) });
 
-        let (mut dead, raw, keep) = Raw::connect(options, &[]).await;
+        let (dead, raw, keep) = Raw::connect(options, &[]).await;
         let head = get();
         let error = send(&dead, &head, Body::empty()).await.unwrap_err();
         assert_eq!((error.reason, error.safe_to_retry), (Reason::UpstreamReset, false));
@@ -491,5 +491,5 @@ async fn a_dropped_response_resets_its_stream_and_not_the_connection() {
     .await;
 }
 
-#[path = "h2_client_answer_tests.rs"]
+#[path = "client_answer_tests.rs"]
 mod answers;
