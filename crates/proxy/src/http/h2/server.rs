@@ -301,11 +301,10 @@ where
             if self.ending.is_some() {
                 break;
             }
-            moved |= self.watch(cx);
             if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
                 return Poll::Ready(self.broken(error));
             }
-            if !moved && self.ending.is_none() && self.ready.sleep(cx) {
+            if !moved && !self.watch(cx) && self.ready.sleep(cx) {
                 return Poll::Pending;
             }
         }
