@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use super::code::{Code, Violation};
 use super::connection_heads::OpenBlock;
 use super::floods::{FloodLimits, Floods};
-use super::frame::{self, FrameHead, Payload, number};
+use super::frame::{self, FrameHead, MAX_PAYLOAD, Payload, number};
 use super::hpack_decoder::Decoder;
 use super::hpack_encoder::Encoder;
 use super::output::Output;
@@ -386,7 +386,11 @@ impl Core {
     }
 
     pub(super) fn end_stream(&mut self, id: u32, code: Code, failure: Failure) -> Result<(), Violation> {
-        self.reset_stream(id, code);
+        let ended = |stream: &Stream| !stream.receives && !stream.sends;
+        // Of a stream that both sides have ended there is nothing to say.
+        if !self.streams.get(id).is_some_and(ended) {
+            self.reset_stream(id, code);
+        }
         if let Some(stream) = self.streams.get_mut(id) {
             stream.fail(failure);
         }
@@ -545,15 +549,22 @@ impl Core {
 pub(super) const ITSELF: &str = "a stream depends on itself";
 
 impl FrameSink for Core {
+    fn head(&mut self, head: FrameHead) -> Result<(), Violation> {
+        if !self.settings_came && head.kind != frame::SETTINGS {
+            return Err(Violation::protocol("what comes first is not SETTINGS of HTTP/2"));
+        }
+        if head.length > MAX_PAYLOAD {
+            return Err(Violation::size("a frame is larger than 2^14 bytes"));
+        }
+        Ok(())
+    }
+
     fn frame(&mut self, head: FrameHead, payload: Payload<'_>) -> Result<(), Violation> {
         if self.over.is_some() {
             return Ok(());
         }
         if let Some(flood) = self.floods.received(head) {
             return Err(Violation::flood(flood));
-        }
-        if !self.settings_came && head.kind != frame::SETTINGS {
-            return Err(Violation::protocol("the first frame is not SETTINGS"));
         }
         if let Some(block) = &self.block
             && (head.kind != frame::CONTINUATION || head.stream != block.stream)

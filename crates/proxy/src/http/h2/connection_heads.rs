@@ -156,6 +156,7 @@ impl Core {
             return Err(Violation::new(Code::STREAM_CLOSED, "HEADERS behind the end of their stream"));
         }
         let (whole, server) = (stream.missing.unwrap_or(0) == 0, self.rules.role == Role::Server);
+        stream.receives = !ends_stream;
         let trailers = match block.into_trailers() {
             _ if !ends_stream => Err(Fault::Malformed("trailers that do not end their stream")),
             _ if !whole => {
@@ -169,7 +170,6 @@ impl Core {
         };
         match trailers {
             Ok(trailers) => {
-                stream.receives = false;
                 if !trailers.is_empty() && !stream.discards {
                     stream.events.push_back(Event::Trailers(trailers));
                 }
@@ -198,6 +198,7 @@ impl Core {
         if stream.failure.is_some() {
             return Ok(());
         }
+        stream.receives = !ends_stream;
         let head = match block.into_response(ends_stream, &stream.asked) {
             Ok(head) => head,
             Err(Fault::Fields(what)) => return Err(Violation::protocol(what)),
@@ -220,7 +221,6 @@ impl Core {
             stream.interim = left;
         } else {
             stream.head_came = true;
-            stream.receives = !ends_stream;
             stream.missing = match head.length {
                 BodyLength::Known(length) => Some(length),
                 BodyLength::None | BodyLength::Unknown => None,

@@ -34,7 +34,8 @@ impl Bench {
 
     fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Result<(), Code> {
         let head = FrameHead { length: payload.len(), kind, flags, stream };
-        self.0.frame(head, Payload::Borrowed(payload)).map_err(|violation| violation.code)
+        let taken = self.0.head(head).and_then(|()| self.0.frame(head, Payload::Borrowed(payload)));
+        taken.map_err(|violation| violation.code)
     }
 
     /// Kinds, streams and payloads of what was sent since.

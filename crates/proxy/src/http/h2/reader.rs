@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::code::Violation;
-use super::frame::{self, FrameHead, HEAD, MAX_PAYLOAD, PREFACE, Payload};
+use super::frame::{self, FrameHead, HEAD, PREFACE, Payload};
 
 /// One read through the stack.
 const SCRATCH: usize = 8 * 1024;
@@ -21,6 +21,9 @@ const KEPT_WHOLE: usize = 2 * 1024;
 
 /// Takes frames.
 pub(crate) trait FrameSink {
+    /// The head of a frame, whose payload may still be to come: it is asked again as more of it comes.
+    fn head(&mut self, head: FrameHead) -> Result<(), Violation>;
+
     /// One whole frame.
     fn frame(&mut self, head: FrameHead, payload: Payload<'_>) -> Result<(), Violation>;
 }
@@ -109,8 +112,8 @@ impl Reader {
             return self.take_pending(sink);
         }
         while let Some(head) = FrameHead::read(bytes) {
-            if head.length > MAX_PAYLOAD {
-                return Read::Violation(TOO_LARGE);
+            if let Err(violation) = sink.head(head) {
+                return Read::Violation(violation);
             }
             let Some((frame, rest)) = bytes.split_at_checked(HEAD + head.length) else { break };
             if let Err(violation) = sink.frame(head, Payload::Borrowed(&frame[HEAD..])) {
@@ -133,8 +136,8 @@ impl Reader {
             self.preface -= seen;
         }
         while let Some(head) = FrameHead::read(&self.pending) {
-            if head.length > MAX_PAYLOAD {
-                return Read::Violation(TOO_LARGE);
+            if let Err(violation) = sink.head(head) {
+                return Read::Violation(violation);
             }
             let whole = HEAD + head.length;
             if self.pending.len() < whole {
@@ -160,8 +163,6 @@ impl Reader {
     }
 }
 
-const TOO_LARGE: Violation = Violation::size("a frame is larger than 2^14 bytes");
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -169,11 +170,16 @@ mod tests {
     use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
+    use crate::http::h2::frame::MAX_PAYLOAD;
 
     #[derive(Default)]
     struct Seen(Vec<(u8, Vec<u8>)>);
 
     impl FrameSink for Seen {
+        fn head(&mut self, head: FrameHead) -> Result<(), Violation> {
+            if head.length > MAX_PAYLOAD { Err(Violation::size("larger than allowed")) } else { Ok(()) }
+        }
+
         fn frame(&mut self, head: FrameHead, payload: Payload<'_>) -> Result<(), Violation> {
             assert_eq!(payload.bytes().len(), head.length);
             self.0.push((head.kind, payload.bytes().to_vec()));

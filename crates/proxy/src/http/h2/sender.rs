@@ -35,6 +35,8 @@ pub(crate) struct Sender {
     missing: Option<u64>,
     /// No trailers can follow the last byte.
     ends_at_length: bool,
+    /// Of a stream that has failed, the body says why.
+    asks_body: bool,
     /// Something was asked of the body.
     pub touched: bool,
     stall: Deadline,
@@ -49,6 +51,7 @@ impl Sender {
             ahead: None,
             missing: None,
             ends_at_length: false,
+            asks_body: false,
             touched: false,
             stall: Deadline::default(),
             stall_timeout: None,
@@ -58,6 +61,12 @@ impl Sender {
     /// Holds the body to its length; `exact`: nothing follows its last byte.
     pub(crate) fn with_length(mut self, length: Option<u64>, exact: bool) -> Self {
         (self.missing, self.ends_at_length) = (length, exact);
+        self
+    }
+
+    /// When the stream has failed, the body is asked once more: it may know why.
+    pub(crate) fn asking_body(mut self) -> Self {
+        self.asks_body = true;
         self
     }
 
@@ -71,16 +80,20 @@ impl Sender {
     pub(crate) fn poll(&mut self, core: &RefCell<Core>, id: u32, cx: &mut Context<'_>) -> Poll<Sent> {
         loop {
             if self.piece.is_empty() {
-                if !core.borrow().streams.get(id).is_some_and(|stream| stream.sends) {
+                let sends = sends(core, id);
+                if !sends && !self.asks_body {
                     return Poll::Ready(Sent::Gone);
                 }
                 let next = match self.ahead.take() {
                     Some(next) => Some(next),
-                    None => {
-                        let Poll::Ready(next) = self.body.poll_frame(cx) else { return Poll::Pending };
-                        self.touched = true;
-                        next
-                    }
+                    None => match self.body.poll_frame(cx) {
+                        Poll::Ready(next) => {
+                            self.touched = true;
+                            next
+                        }
+                        Poll::Pending if sends => return Poll::Pending,
+                        Poll::Pending => return Poll::Ready(Sent::Gone),
+                    },
                 };
                 match next {
                     Some(Ok(Frame::Data(data))) => {
@@ -112,7 +125,7 @@ impl Sender {
     fn poll_piece(&mut self, core: &RefCell<Core>, id: u32, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
         let room = core.borrow_mut().room(id);
         if room == 0 {
-            if !core.borrow().streams.get(id).is_some_and(|stream| stream.sends) {
+            if !sends(core, id) {
                 return Poll::Ready(Some(Sent::Gone));
             }
             if !self.stall.is_set() {
@@ -162,6 +175,10 @@ impl Sender {
         }
         Sent::Whole
     }
+}
+
+fn sends(core: &RefCell<Core>, id: u32) -> bool {
+    core.borrow().streams.get(id).is_some_and(|stream| stream.sends)
 }
 
 fn mismatch(what: &'static str) -> Sent {

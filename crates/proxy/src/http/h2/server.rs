@@ -281,6 +281,9 @@ where
         self.serving.core.borrow_mut().begin_driving(cx);
         self.ready.awake();
         let polled = self.drive(cx);
+        if polled.is_ready() {
+            self.let_go();
+        }
         self.serving.core.borrow_mut().end_driving();
         polled
     }
@@ -507,10 +510,17 @@ where
         self.finish(Ok(why));
     }
 
+    /// Drops all exchanges, the newest first.
+    fn let_go(&mut self) {
+        let mut exchanges: Vec<_> = self.exchanges.drain(..).flatten().collect();
+        exchanges.sort_by_key(|exchange| exchange.id);
+        while exchanges.pop().is_some() {}
+        self.free.clear();
+    }
+
     /// Nothing is left to do but to write the last frames.
     fn finish(&mut self, ending: Ending) {
-        self.exchanges.clear();
-        self.free.clear();
+        self.let_go();
         self.serving.core.borrow_mut().end(Over::Ended);
         self.farewell.set(Some(FAREWELL));
         self.ending = Some(ending);

@@ -163,7 +163,7 @@ impl<'h> Exchange<'h> {
         };
         let exact = head.version != Version::Http2;
         let sender = Sender::new(body).with_length(missing, exact).with_stall(self.stall_timeout);
-        self.state = State::Sending(sender);
+        self.state = State::Sending(sender.asking_body());
     }
 
     /// Ready when the stream can be answered no more: everything is let go of.
