@@ -59,7 +59,8 @@ pub fn bootstrap(case: &Case, place: &Place) -> Value {
     let chains: Vec<Value> = chains
         .into_iter()
         .map(|mut more| {
-            let filters = network_filters(case, &manager, more.as_object_mut().and_then(|own| own.remove("hcm")));
+            let filters =
+                network_filters(case, &manager, more.as_object_mut().and_then(|own| own.remove("hcm")));
             with_tls(json!({ "filters": filters }), more, "DownstreamTlsContext", place)
         })
         .collect();
