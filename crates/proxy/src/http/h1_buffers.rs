@@ -48,6 +48,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         }
     }
 
+    /// The IO object and what was read of it, when everything was written.
+    pub(crate) fn into_parts(self) -> (IO, BytesMut) {
+        (self.io, self.read)
+    }
+
     /// Reads once; 0 at the end of the stream. `wants` says how much the caller could use.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, wants: usize) -> Poll<io::Result<usize>> {
         if self.eof {

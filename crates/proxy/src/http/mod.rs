@@ -35,6 +35,7 @@ mod h2_server_body;
 mod h2_server_stream;
 mod h2_sift;
 mod h2_watch;
+pub mod h2c;
 pub mod handler;
 pub mod head;
 pub mod headers;

@@ -26,7 +26,7 @@ use super::original;
 use super::worker::Worker;
 use crate::filter::{ConnectionManager, Downstream, HttpChain};
 use crate::http::Version;
-use crate::http::h1::server::serve;
+use crate::http::h1::server::{Ended as Switch, serve_or_switch};
 use crate::tcp;
 use crate::tcp::Dialled;
 use crate::tcp::prefixed::Prefixed;
@@ -261,7 +261,14 @@ where
         if version == Version::Http2 {
             return codec::serve_http2(worker, peer, stream, &handler, &http.config, drain).await;
         }
-        ended::http1(peer, serve(stream, &handler, &options, drain).await)
+        let served = match serve_or_switch(stream, &handler, &options, drain).await {
+            Ok(Switch::Http2(switched)) => {
+                return codec::serve_http2(worker, peer, *switched, &handler, &http.config, drain).await;
+            }
+            Ok(Switch::Closed(closed)) => Ok(closed),
+            Err(error) => Err(error),
+        };
+        ended::http1(peer, served)
     };
     tokio::select! {
         biased;
