@@ -174,10 +174,7 @@ fn through(codec: &str, program: &'static str, arguments: &[&str]) -> String {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").unwrap();
     let printed = client.join().unwrap().unwrap();
     let metrics = get(place.admin, "/stats/prometheus").unwrap();
-    assert!(
-        metrics.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"app\"} 1"),
-        "{metrics}"
-    );
+    assert!(metrics.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"app\"} 1"), "{metrics}");
     printed
 }
 

@@ -219,7 +219,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Switched<IO> {
                     if begin.len() < BEGIN {
                         Phase::Begin(begin)
                     } else {
-                        this.begun(&begin).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, NO_HTTP2))?
+                        this.begun(&begin)
+                            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, NO_HTTP2))?
                     }
                 }
                 Phase::Settings(left) => {
