@@ -279,7 +279,9 @@ mod tests {
         let names = ["X-Request-ID", "x-envoy-attempt-count", "Host", "a", "traceparent", "x-b3-traceid"];
         let mut headers: Headers = names.into_iter().map(|name| (name, "1")).collect();
         for name in names {
-            assert!(headers.contains(&name.to_ascii_lowercase()) && headers.contains(&name.to_ascii_uppercase()));
+            assert!(
+                headers.contains(&name.to_ascii_lowercase()) && headers.contains(&name.to_ascii_uppercase())
+            );
             headers.remove(name);
             assert!(!headers.contains(name));
         }
