@@ -28,7 +28,9 @@ pub fn run(arguments: &StatusArguments) -> Result<ExitCode, Error> {
     let mut answer = control::ask(arguments.control.address, "/debug/status")?;
     let renewal = control::ask(arguments.control.address, "/debug/renewal")?;
     if let Some(fields) = answer.as_object_mut() {
+        let lost = control::ask(arguments.control.address, "/debug/trace_context")?;
         fields.insert("certificates".to_owned(), renewal);
+        fields.insert("trace_context_lost".to_owned(), lost);
     }
     match arguments.output {
         Form::Table => output::print(&render(&answer))?,
@@ -59,6 +61,7 @@ fn render(answer: &Value) -> String {
     // A String takes everything.
     let _ = proxies(answer, &mut out);
     let _ = certificates(answer, &mut out);
+    let _ = trace_context(answer, &mut out);
     let _ = resources(answer, &mut out);
     let _ = limits(answer, &mut out);
     out
@@ -119,6 +122,20 @@ fn certificates(answer: &Value, out: &mut String) -> fmt::Result {
         if let Some(reason) = one["renewal"]["last_failure"].as_str() {
             writeln!(out, "{}: the last renewal that failed: {}", text(one, "proxy"), reason.escape_debug())?;
         }
+    }
+    Ok(())
+}
+
+/// The programs that do not pass trace context on: their traces end with them.
+fn trace_context(answer: &Value, out: &mut String) -> fmt::Result {
+    for one in list(&answer["trace_context_lost"]) {
+        let (lost, calls) = (number(one, "lost"), number(one, "calls"));
+        writeln!(
+            out,
+            "\n{}: its program passes no trace context on: {lost} of its last {calls} calls carried neither \
+             x-request-id nor the trace of a request that it served; let it copy these headers",
+            text(one, "proxy").escape_debug()
+        )?;
     }
     Ok(())
 }
@@ -211,6 +228,7 @@ mod tests {
                 "renewal": {"next_attempt": "2026-01-01T12:00:00Z", "failures_in_a_row": 2, "failures": 3,
                             "last_failure": "no\nanswer"},
             }],
+            "trace_context_lost": [{"proxy": "production/frontend", "calls": 40, "lost": 31}],
         })
     }
 
@@ -226,6 +244,7 @@ mod tests {
             "and 2 more",
             "production/frontend  2026-01-02T00:00:00Z  2026-01-01T12:00:00Z  2 in a row, 3 in total",
             "the last renewal that failed: no\\nanswer",
+            "production/frontend: its program passes no trace context on: 31 of its last 40 calls",
         ] {
             assert!(text.contains(part), "no {part:?} in\n{text}");
         }
