@@ -245,8 +245,8 @@ where
             }
         }
         if reader.begun {
-            let seconds = self.options.header_timeout.as_secs();
-            let refusal = Refusal::HeadTimeout { seconds, seen: transport.read.len() };
+            let limit = self.options.header_timeout;
+            let refusal = Refusal::HeadTimeout { limit, seen: transport.read.len() };
             return waiting.poll(cx).map(|()| Ok(Next::Refused(refusal)));
         }
         transport.shrink();
