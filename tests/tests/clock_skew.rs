@@ -28,9 +28,11 @@ fn a_sidecar_whose_clock_is_ten_minutes_off_is_one_of_the_mesh() {
     if faketime().is_none() {
         return;
     }
-    for (block, skewed, off) in
-        [(98, "frontend", -TEN_MINUTES), (99, "payment-stable-1", -TEN_MINUTES), (100, "frontend", TEN_MINUTES)]
-    {
+    for (block, skewed, off) in [
+        (98, "frontend", -TEN_MINUTES),
+        (99, "payment-stable-1", -TEN_MINUTES),
+        (100, "frontend", TEN_MINUTES),
+    ] {
         let mut mesh = Mesh::without_workloads(Path::new(""), block, Dialect::Delta);
         for workload in WORKLOADS {
             mesh.clock_is_off_by = if workload.name == skewed { off } else { 0 };
@@ -63,7 +65,8 @@ fn a_sidecar_whose_clock_is_further_off_prints_both_clocks() {
         mesh.clock_is_off_by = off;
         mesh.start_tulle(&frontend);
         let page = until("it says why it is not ready", || {
-            get(mesh.admin(&frontend), "/ready?verbose").filter(|page| page.contains("this machine's clock says"))
+            get(mesh.admin(&frontend), "/ready?verbose")
+                .filter(|page| page.contains("this machine's clock says"))
         });
         let line = page.lines().find(|line| line.contains("this machine's clock says")).unwrap();
         for wanted in [words, "correct the clock that is wrong"] {

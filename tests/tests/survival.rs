@@ -143,7 +143,8 @@ fn a_certificate_that_ended_meanwhile_is_named_and_replaced_when_the_control_pla
     assert!(error.contains("cannot be asked") && error.contains("tulle status --admin"), "{error}");
     let (code, text, _) = status(&["--admin", &admin]);
     assert_eq!(code, Some(1), "{text}");
-    for wanted in ["production/frontend: INITIALIZING", "control plane: not connected: ", " in a row", " ms "] {
+    for wanted in ["production/frontend: INITIALIZING", "control plane: not connected: ", " in a row", " ms "]
+    {
         assert!(text.contains(wanted), "no {wanted:?} in {text}");
     }
     let (_, text, _) = status(&["--admin", &admin, "-o", "json"]);
