@@ -35,6 +35,20 @@ prometheus() {
   command -v prometheus || true
 }
 
+# Another clock for a process (tests/tests/clock_skew.rs), skipped where packages cannot be installed.
+faketime() {
+  if ! command -v faketime >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq >&2 && apt-get install -y -qq --no-install-recommends faketime >&2 || true
+  fi
+}
+
+# A client that goes from HTTP/1.1 to HTTP/2 (tests/tests/static_bootstrap.rs), skipped where packages cannot be installed.
+nghttp() {
+  if ! command -v nghttp >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq >&2 && apt-get install -y -qq --no-install-recommends nghttp2-client >&2 || true
+  fi
+}
+
 # A Python with OpenTelemetry's published messages: the collector of tests/tests/traces.rs.
 otlp() {
   local venv=target/peers/otlp
@@ -62,6 +76,8 @@ if [ "${1:-}" != quick ]; then
   TULLE_GRPC_PYTHON="$PWD/$(grpc)"
   export TULLE_GRPC_PYTHON
   step "a real Prometheus"
+  nghttp
+  faketime
   TULLE_PROMETHEUS="$(prometheus)"
   if [ -n "$TULLE_PROMETHEUS" ]; then export TULLE_PROMETHEUS; else unset TULLE_PROMETHEUS; fi
   step "a collector of traces"

@@ -14,6 +14,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a state may take to come.
@@ -97,6 +98,21 @@ impl Process {
         until("the process ends", || self.child.try_wait().unwrap())
     }
 
+    /// Waits until its admin address says that it is ready; tells why it is not.
+    pub fn ready(&mut self, admin: SocketAddr) {
+        let started = Instant::now();
+        loop {
+            let page = get(admin, "/ready").unwrap_or_default();
+            if page.starts_with("HTTP/1.1 200") {
+                return;
+            }
+            let ended = self.ended();
+            let waiting = started.elapsed() < PATIENCE && ended.is_none();
+            assert!(waiting, "not ready at {admin} ({ended:?}): {page}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until its log has a line with all of these words, and returns that line.
     pub fn says(&mut self, words: &[&str]) -> String {
         let started = Instant::now();
@@ -156,9 +172,25 @@ pub fn get(address: SocketAddr, path: &str) -> Option<String> {
     exchange(address, request.as_bytes()).map(|answer| String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// An address on which nobody listens now.
+/// Ports that are given out: below those that the kernel gives to outgoing connections and to whoever asks for any, so
+/// that nobody takes one between here and its use; above Istio's.
+const PORTS: std::ops::Range<u16> = 16_000..32_000;
+/// How many were given out by this process.
+static GIVEN_OUT: AtomicU16 = AtomicU16::new(0);
+
+/// An address on which nobody listens now. None is given out twice.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let size = PORTS.end - PORTS.start;
+    // Processes of tests that run side by side begin at different places.
+    let first = u16::try_from(std::process::id().wrapping_mul(397) % u32::from(size)).unwrap();
+    loop {
+        let number = GIVEN_OUT.fetch_add(1, Ordering::Relaxed);
+        assert!(number < size, "all ports were given out");
+        let port = PORTS.start + (u32::from(first) + u32::from(number)) as u16 % size;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 /// The repository's folder.

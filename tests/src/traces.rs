@@ -102,8 +102,12 @@ impl Collector {
     /// What it has received.
     pub fn spans(&self) -> Vec<Span> {
         let log = self.process.log();
-        let whole = log.lines().filter(|line| line.contains("\"trace\""));
-        whole.filter_map(|line| serde_json::from_str(line).ok()).collect()
+        // The last line may still be on its way.
+        let whole =
+            log.split_inclusive('\n').filter(|line| line.ends_with('\n') && line.contains("\"trace\""));
+        whole
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect()
     }
 }
 
@@ -205,13 +209,53 @@ fn listener(name: &str, at: SocketAddr, direction: &str, tracing: &Value, route:
     })
 }
 
+impl Protocol {
+    /// What the proxies' statistics call it.
+    fn stat(self) -> &'static str {
+        match self {
+            Protocol::Grpc | Protocol::Http => "tracing.opentelemetry",
+            Protocol::Zipkin => "tracing.zipkin",
+        }
+    }
+}
+
 /// The chain: whoever calls `entry` calls the first workload.
 pub struct Chain {
     /// Where the first workload is called.
     pub entry: SocketAddr,
     /// Admin addresses, in the order of the names.
     pub admins: Vec<SocketAddr>,
+    protocol: Protocol,
     _proxies: Vec<Process>,
+}
+
+impl Chain {
+    /// A number of the workload's proxy about its traces; 0 before there is one.
+    pub fn count(&self, at: usize, name: &str) -> u64 {
+        let name = format!("{}.{name}: ", self.protocol.stat());
+        let stats = get(self.admins[at], "/stats?filter=tracing").unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix(&name));
+        line.map_or(0, |value| value.trim().parse().unwrap())
+    }
+
+    /// The spans that the collector has taken from all proxies.
+    pub fn sent(&self) -> u64 {
+        (0..self.admins.len()).map(|at| self.count(at, "spans_sent")).sum()
+    }
+
+    /// Calls once, waits until that many spans have been taken, and returns them: exactly those.
+    pub fn spans(&self, collector: &Collector, lines: &str, number: usize) -> Vec<Span> {
+        let (before, sent) = (collector.spans().len(), self.sent());
+        assert_eq!(call(self.entry, lines), Some(200));
+        // Ours counts what the collector took, Envoy what it has sent.
+        let all = until("all spans have come", || {
+            let all = collector.spans();
+            let come = self.sent() >= sent + number as u64 && all.len() >= before + number;
+            come.then_some(all)
+        });
+        assert_eq!(all.len() - before, number, "{:#?}", &all[before..]);
+        all[before..].to_vec()
+    }
 }
 
 /// Starts programs and proxies; `start` starts a proxy with a bootstrap.
@@ -255,10 +299,10 @@ pub fn chain(
         proxies.push(start(&file, at));
     }
     let admins: Vec<SocketAddr> = places.iter().map(|[.., admin]| *admin).collect();
-    for admin in &admins {
-        until("a proxy is ready", || get(*admin, "/ready").filter(|it| it.starts_with("HTTP/1.1 200")));
+    for (admin, proxy) in admins.iter().zip(&mut proxies) {
+        proxy.ready(*admin);
     }
-    Chain { entry: places[0][0], admins, _proxies: proxies }
+    Chain { entry: places[0][0], admins, protocol, _proxies: proxies }
 }
 
 impl Collector {

@@ -313,7 +313,7 @@ fn a_name_without_an_address_names_itself() {
     std::fs::write(&file, bootstrap.to_string()).unwrap();
     let words = ["-c", file.to_str().unwrap(), "--concurrency", "1"];
     let mut proxy = Process::start("tulle-proxy", &words, folder.path());
-    until("the proxy is ready", || get(admin, "/ready").filter(|answer| answer.starts_with("HTTP/1.1 200")));
+    proxy.ready(admin);
     assert!(get(front, "/x").unwrap().starts_with("HTTP/1.1 503"));
     let line = proxy.says(&["[LOG] path=/x "]);
     assert!(line.contains("code=503 flags=UH reason=name-not-resolved blame=configuration"), "{line}");

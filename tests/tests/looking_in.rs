@@ -2,6 +2,7 @@
 //! nothing behind.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -110,7 +111,11 @@ fn follows_a_request(mesh: &mut Mesh) {
     assert!(String::from_utf8_lossy(&never.stdout).contains("never seen by any of 5 proxies"));
     // A sample of all is kept, by id: this one is not in it.
     assert!(pay(mesh, "x-request-id: plain-request-1", 1));
-    let plain = printed(mesh, &["why", "plain-request-1"]);
+    // A proxy knows a request when it has ended, which the caller may see before.
+    let plain = until("both sides know the request", || {
+        let said = String::from_utf8(tulle(mesh, &["why", "plain-request-1"]).stdout).unwrap();
+        (said.contains("production/frontend") && said.contains("production/payment-")).then_some(said)
+    });
     assert!(plain.contains("passed") && plain.contains("without a failure"), "{plain}");
     assert!(plain.contains("production/frontend") && plain.contains("production/payment-"), "{plain}");
     // The canary's program goes: its sidecar cannot connect to it.
@@ -122,7 +127,12 @@ fn follows_a_request(mesh: &mut Mesh) {
         1,
     );
     assert!(failed.only(503), "{:?}", failed.statuses);
-    let story = json(&printed(mesh, &["why", "failed-request-1", "-o", "json"]));
+    let story = until("every side knows the request", || {
+        let said = String::from_utf8(tulle(mesh, &["why", "failed-request-1", "-o", "json"]).stdout).unwrap();
+        let story: Value = serde_json::from_str(&said).ok()?;
+        let proxies = story["hops"].as_array()?.iter().map(|hop| hop["proxy"].as_str().unwrap().to_owned());
+        (proxies.collect::<BTreeSet<_>>().len() == 2).then_some(story)
+    });
     let hops = story["hops"].as_array().unwrap();
     let way: Vec<_> = hops
         .iter()

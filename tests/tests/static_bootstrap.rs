@@ -147,6 +147,62 @@ fn yaml_json_and_binary_bootstraps_serve_the_same() {
     }
 }
 
+/// What a program prints, when it is there.
+fn printed(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = std::process::Command::new(program).args(arguments).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Sends a request through a proxy of its own by that program; what it printed.
+fn through(codec: &str, program: &'static str, arguments: &[&str]) -> String {
+    let place = place();
+    let text = bootstrap(&place)
+        .replace("stat_prefix: front", &format!("stat_prefix: front\n          codec_type: {codec}"));
+    let file = write(&place, "bootstrap.yaml", text.as_bytes());
+    let _proxy = start(&place, &file);
+    ready(&place);
+    let address = format!("http://{}/one?two", place.listener);
+    let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).chain([address]).collect();
+    let client = std::thread::spawn(move || {
+        printed(program, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    let (mut stream, head) = take_request(&place.upstream);
+    assert!(head.starts_with("GET /one?two HTTP/1.1\r\n"), "{head}");
+    let lower = head.to_lowercase();
+    let clean = !lower.contains("h2c") && !lower.contains("http2-settings");
+    assert!(lower.contains("x-mine: 1") && clean, "{head}");
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+    let printed = client.join().unwrap().unwrap();
+    let metrics = get(place.admin, "/stats/prometheus").unwrap();
+    assert!(metrics.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"app\"} 1"), "{metrics}");
+    printed
+}
+
+/// `curl --http2` and `nghttp --upgrade` offer `upgrade: h2c` on plaintext. The upstream sees one request, and nothing of
+/// the offer.
+#[test]
+fn curl_and_nghttp_go_on_in_http2_where_http2_is_taken() {
+    let curl = ["-sS", "--http2", "-m", "60", "-H", "X-Mine: 1", "-w", " over HTTP/%{http_version}"];
+    if printed("curl", &["--version"]).is_some_and(|it| it.contains("HTTP2")) {
+        for (codec, version) in [("AUTO", "2"), ("HTTP1", "1.1")] {
+            assert_eq!(through(codec, "curl", &curl), format!("hello over HTTP/{version}"), "codec {codec}");
+        }
+    } else {
+        println!("skipped: no curl with HTTP/2");
+    }
+    if printed("nghttp", &["--version"]).is_some() {
+        let verbose = through("AUTO", "nghttp", &["--upgrade", "-v", "-t", "60", "-H", "x-mine: 1"]);
+        assert!(
+            verbose.contains("101 Switching Protocols")
+                && verbose.contains("recv (stream_id=1) :status: 200")
+                && verbose.contains("hello"),
+            "{verbose}"
+        );
+    } else {
+        println!("skipped: no nghttp");
+    }
+}
+
 #[test]
 fn a_bootstrap_that_cannot_be_honoured_is_refused_with_its_path() {
     for (from, to, words) in [

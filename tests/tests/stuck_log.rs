@@ -29,8 +29,9 @@ fn start(folder: &Path, log: &Path) -> (Process, SocketAddr, SocketAddr) {
     });
     let file = folder.join("bootstrap.json");
     std::fs::write(&file, bootstrap.to_string()).unwrap();
-    let proxy = Process::start("tulle-proxy", &["-c", file.to_str().unwrap(), "--concurrency", "1"], folder);
-    until("the proxy is ready", || get(admin, "/ready").filter(|answer| answer.starts_with("HTTP/1.1 200")));
+    let mut proxy =
+        Process::start("tulle-proxy", &["-c", file.to_str().unwrap(), "--concurrency", "1"], folder);
+    proxy.ready(admin);
     (proxy, admin, front)
 }
 

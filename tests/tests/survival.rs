@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tests::mixed::calls::{Tally, calls};
 use tests::mixed::{Dialect, Mesh, WORKLOADS, Workload, named};
-use tests::{get, until, until_within};
+use tests::{binary, get, until, until_within};
 
 /// Requests of one measurement.
 const MANY: usize = 300;
@@ -30,6 +30,13 @@ fn number(mesh: &Mesh, workload: &Workload, name: &str) -> Option<i64> {
 
 fn is_ready(mesh: &Mesh, workload: &Workload) -> Option<()> {
     get(mesh.admin(workload), "/ready")?.starts_with("HTTP/1.1 200").then_some(())
+}
+
+/// `tulle status` with these words: how it ended, what it printed, what it said of errors.
+fn status(words: &[&str]) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(binary("tulle")).arg("status").args(words).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 /// Starts the example without an Envoy, and waits until every sidecar has saved a configuration.
@@ -129,9 +136,37 @@ fn a_certificate_that_ended_meanwhile_is_named_and_replaced_when_the_control_pla
     let certs = get(mesh.admin(&frontend), "/certs").unwrap();
     assert!(certs.contains("\"failures_in_a_row\"") && certs.contains("connection to"), "{certs}");
     assert!(number(&mesh, &frontend, "tulle_certificate_expiry_seconds").unwrap() <= 0);
+
+    // The command has nobody to ask but the sidecar, and says so.
+    let admin = mesh.admin(&frontend).to_string();
+    let (_, _, error) = status(&["--monitoring", &mesh.monitoring().to_string()]);
+    assert!(error.contains("cannot be asked") && error.contains("tulle status --admin"), "{error}");
+    let (code, text, _) = status(&["--admin", &admin]);
+    assert_eq!(code, Some(1), "{text}");
+    for wanted in ["production/frontend: INITIALIZING", "control plane: not connected: ", " in a row", " ms "]
+    {
+        assert!(text.contains(wanted), "no {wanted:?} in {text}");
+    }
+    let (_, text, _) = status(&["--admin", &admin, "-o", "json"]);
+    let page: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let renewal = &page["certificates"][0]["renewal"];
+    assert!(renewal["failures_in_a_row"].as_u64().unwrap() > 0, "{page:#}");
+    assert!(renewal["back_off_ms"].as_u64().unwrap() > 0, "{page:#}");
+    assert!(renewal["next_attempt"].is_string() && renewal["last_failure"].is_string(), "{page:#}");
+
     mesh.start_control_again();
     until("it joined again with its token", || is_ready(&mesh, &frontend));
     assert!(number(&mesh, &frontend, "tulle_certificate_expiry_seconds").unwrap() > 0);
+    let monitoring = mesh.monitoring().to_string();
+    let shown = until("tulled shows what became of it", || {
+        let (_, text, _) = status(&["--monitoring", &monitoring, "-o", "json"]);
+        let page: serde_json::Value = serde_json::from_str(&text).ok()?;
+        Some(page["certificates"][0]["renewal"].clone()).filter(serde_json::Value::is_object)
+    });
+    assert!(shown["failures"].as_u64().unwrap() > 0, "{shown:#}");
+    assert_eq!((&shown["failures_in_a_row"], &shown["back_off_ms"]), (&0.into(), &serde_json::Value::Null));
+    let (code, text, _) = status(&["--admin", &admin]);
+    assert!(code == Some(0) && text.contains("control plane: connected"), "{text}");
 }
 
 #[test]

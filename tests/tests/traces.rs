@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tests::traces::{Chain, Collector, NAMES, Protocol, Span, call, chain, python, tree};
+use tests::traces::{Collector, NAMES, Protocol, Span, call, chain, python, tree};
 use tests::{Process, get, until};
 
 const ALL: [Protocol; 3] = [Protocol::Grpc, Protocol::Http, Protocol::Zipkin];
@@ -31,16 +31,6 @@ fn envoy(program: &str, folder: &Path) -> impl Fn(&Path, usize) -> Process {
         let words = ["-c", file.to_str().unwrap(), "--concurrency", "1", "--base-id", &id, "-l", "error"];
         Process::start_command(Command::new(program).args(words), folder)
     }
-}
-
-/// Calls once and waits for the spans of all workloads.
-fn spans(chain: &Chain, collector: &Collector, number: usize) -> Vec<Span> {
-    let before = collector.spans().len();
-    assert_eq!(call(chain.entry, ""), Some(200));
-    until("all spans have come", || {
-        let spans = collector.spans();
-        (spans.len() >= before + number).then(|| spans[before..].to_vec())
-    })
 }
 
 /// The entry's server, then client and server of every call; the last call is made twice.
@@ -66,7 +56,7 @@ fn four_workloads_and_a_retry_are_one_tree_and_the_real_envoys_is_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let collector = Collector::start(&python, folder.path());
         let own = collector.chain(protocol, &percent(100.0), folder.path(), tulle(folder.path()));
-        let ours = spans(&own, &collector, TREE.len());
+        let ours = own.spans(&collector, "", TREE.len());
         assert_eq!(tree(&ours), TREE, "{protocol:?} {ours:#?}");
         check(&ours, protocol);
         let Some(program) = std::env::var_os("TULLE_ENVOY") else {
@@ -75,7 +65,7 @@ fn four_workloads_and_a_retry_are_one_tree_and_the_real_envoys_is_the_same() {
         };
         let start = envoy(program.to_str().unwrap(), folder.path());
         let other = collector.chain(protocol, &percent(100.0), folder.path(), start);
-        let theirs = spans(&other, &collector, TREE.len());
+        let theirs = other.spans(&collector, "", TREE.len());
         assert_eq!(tree(&theirs), TREE, "{protocol:?} {theirs:#?}");
         let find = |all: &[Span], line: &str| {
             let words: Vec<&str> = line.split(' ').collect();
@@ -142,7 +132,7 @@ fn a_span_for_every_try_where_it_is_asked_for() {
     let collector = Collector::start(&python, folder.path());
     let tracing = json!({"spawn_upstream_span": true});
     let own = collector.chain(Protocol::Grpc, &tracing, folder.path(), tulle(folder.path()));
-    let ours = spans(&own, &collector, 17);
+    let ours = own.spans(&collector, "", 17);
     let tries: Vec<String> =
         tree(&ours).into_iter().filter(|line| line.contains("pricing CLIENT router next")).collect();
     assert_eq!(
@@ -163,19 +153,15 @@ fn without_a_decision_to_trace_the_context_travels_and_no_span_is_made() {
     assert_eq!(call(own.entry, ""), Some(200));
     // The caller decides otherwise, for all hops at once: the request before it has left nothing.
     let parent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
-    assert_eq!(call(own.entry, parent), Some(200));
-    let traced = until("the caller's trace has come", || {
-        let spans = collector.spans();
-        (spans.len() >= NAMES.len() * 2 - 1).then_some(spans)
-    });
+    let whole = NAMES.len() * 2 - 1;
+    let traced = own.spans(&collector, parent, whole);
     assert!(traced.iter().all(|span| span.trace == "4bf92f3577b34da6a3ce929d0e0e4736"), "{traced:#?}");
     assert_eq!(traced.iter().filter(|span| span.parent == "00f067aa0ba902b7").count(), 1);
     // By the client's header, and by the digit of the id.
     for line in ["x-client-trace-id: a\r\n", "x-request-id: 12345678-1234-9234-9234-123456789012\r\n"] {
-        let before = collector.spans().len();
-        assert_eq!(call(own.entry, line), Some(200));
-        until("a forced trace has come", || (collector.spans().len() >= before + 7).then_some(()));
+        own.spans(&collector, line, whole);
     }
+    assert_eq!(collector.spans().len(), whole * 3);
     let stats = get(own.admins[0], "/stats?filter=tracing").unwrap();
     for line in [
         "http.inbound.tracing.not_traceable: 2",
@@ -197,9 +183,9 @@ fn a_stuck_collector_costs_spans_and_no_request() {
     let worst = (0..many).map(|_| one(&mut stream)).max().unwrap();
     assert!(worst < std::time::Duration::from_secs(5), "{worst:?}");
     let dropped =
-        until("spans are dropped and counted", || count(own.admins[0], "spans_dropped").filter(|it| *it > 0));
+        until("spans are dropped and counted", || Some(own.count(0, "spans_dropped")).filter(|it| *it > 0));
     assert!(dropped < many as u64 * 2, "{dropped}");
-    assert_eq!(count(own.admins[0], "spans_sent").unwrap_or_default(), 0);
+    assert_eq!(own.count(0, "spans_sent"), 0);
 }
 
 fn one(stream: &mut TcpStream) -> std::time::Duration {
@@ -214,10 +200,4 @@ fn one(stream: &mut TcpStream) -> std::time::Duration {
     }
     assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     begun.elapsed()
-}
-
-fn count(admin: SocketAddr, name: &str) -> Option<u64> {
-    let stats = get(admin, "/stats?filter=tracing.opentelemetry")?;
-    let line = stats.lines().find(|line| line.contains(name))?;
-    line.rsplit(' ').next()?.trim().parse().ok()
 }

@@ -116,7 +116,7 @@ fn crd_validation() {
 }
 
 /// Inputs of the corpus that Kubernetes or Istio would refuse too, or that are no resources: the file's end and why.
-const WRONG: [(&str, &str); 10] = [
+const WRONG: [(&str, &str); 11] = [
     ("spire-base.yaml", "values of a Helm chart, no resource"),
     ("spire-east.yaml", "values of a Helm chart, no resource"),
     ("spire-west.yaml", "values of a Helm chart, no resource"),
@@ -125,6 +125,7 @@ const WRONG: [(&str, &str); 10] = [
     ("condition-analyzer.yaml", "a Service without ports"),
     ("deployment-multi-service.yaml", "protocol: HTTP in a Service"),
     ("service-no-port-name-system-namespace.yaml", "two ports without names in a Service"),
+    ("k8sgateway-selector.yaml", "a Telemetry with a selector and a targetRef, which the CRD refuses"),
     ("virtualservice_destinationhosts.yaml", "protocol: HTTP in a Service, a destination without host"),
     ("virtualservice_route_rule_no_effects_ingress.yaml", "protocol: HTTP in a Service"),
 ];

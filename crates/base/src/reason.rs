@@ -239,6 +239,9 @@ reasons! {
     /// The client's certificate is out of date.
     DownstreamCertificateExpired: "downstream-certificate-expired", Downstream, "-", None, Useless,
         "the caller's certificate is out of date by this machine's clock", "look at both clocks, and at the renewal of its certificate";
+    /// The client refused the certificate that this proxy shows, because it is out of date.
+    OwnCertificateExpired: "own-certificate-expired", Local, "-", None, Useless,
+        "the caller refused this side's certificate, which is out of date", "look at the renewal: `tulle status`, and the log of this proxy";
     /// The connection ended before its protocol was known.
     Undetected: "undetected", Downstream, "-", None, Safe,
         "the client closed, or was silent, before it said which protocol it speaks", "look at the client";

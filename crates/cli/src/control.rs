@@ -75,12 +75,20 @@ pub fn ask(address: Address, path: &str) -> Result<Value, Error> {
 /// # Errors
 /// Nobody answers there.
 pub fn fetch(address: Address, path: &str) -> Result<client::Answer, Error> {
+    fetch_from(address.0, path).map_err(|error| absent(&error))
+}
+
+/// One question to whatever listens there.
+///
+/// # Errors
+/// Nobody answers there.
+pub fn fetch_from(address: SocketAddr, path: &str) -> Result<client::Answer, Error> {
     let asking = async {
         let (_drain, watch) = Drain::new();
         let supervisor = Supervisor::new(watch);
-        client::get(address.0, path, &supervisor.tasks()).await
+        client::get(address, path, &supervisor.tasks()).await
     };
-    runtime::thread::block_on_local(asking)?.map_err(|error| absent(&error))
+    runtime::thread::block_on_local(asking)?
 }
 
 /// A question whose answer comes line by line for as long as `each` wants more and `limit` allows.

@@ -66,6 +66,9 @@ pub struct EchoArguments {
     /// Pass every request on to the service of --call, and answer with its status
     #[arg(long)]
     pub forward: bool,
+    /// Forget the trace context of requests that are passed on, as programs do that do not know of traces
+    #[arg(long)]
+    pub without_context: bool,
     /// File to which the `x-echo-id` of every executed request is added, one a line
     #[arg(long)]
     pub record: Option<PathBuf>,
@@ -287,7 +290,7 @@ async fn report(
     let (mut status, mut body) = (script.status.unwrap_or(200), format!("{body}\n"));
     if let Some(next) = &echo.next {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        match next.pass_on(head.method.as_str(), path, head.headers.get(record::ID), &echo.tasks).await {
+        match next.pass_on(head.method.as_str(), path, &head.headers, &echo.tasks).await {
             Ok(answered) => status = answered,
             Err(error) => (status, body) = (502, format!("the next service: {error}\n")),
         }

@@ -1,7 +1,10 @@
 //! `tulle status`: which proxies are connected and how far they are, what of the resources does not act, and the limits
-//! in effect: for each proxy and for all of them together. Asks `tulled`.
+//! in effect: for each proxy and for all of them together. Asks `tulled`, or one sidecar when there is none.
+
+mod sidecar;
 
 use std::fmt::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -15,6 +18,10 @@ use crate::output::{self, Form};
 pub struct StatusArguments {
     #[command(flatten)]
     control: Control,
+    /// Ask one sidecar's admin server and not tulled, which may be down: its identity, its renewal, where its
+    /// configuration comes from
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "address")]
+    admin: Option<SocketAddr>,
     /// How the answer is printed
     #[arg(short = 'o', long, value_enum, default_value_t = Form::Table)]
     output: Form,
@@ -23,12 +30,19 @@ pub struct StatusArguments {
 /// Prints how the mesh is. Exits with 1 where a proxy refused its configuration or a resource does not serve.
 ///
 /// # Errors
-/// `tulled` cannot be asked.
+/// `tulled`, or the sidecar, cannot be asked.
 pub fn run(arguments: &StatusArguments) -> Result<ExitCode, Error> {
-    let mut answer = control::ask(arguments.control.address, "/debug/status")?;
+    if let Some(admin) = arguments.admin {
+        return sidecar::run(admin, arguments.output);
+    }
+    let remedy = "; a sidecar can be asked without it: `tulle status --admin ADDRESS` (its admin server)";
+    let mut answer = control::ask(arguments.control.address, "/debug/status")
+        .map_err(|error| Error::from(format!("{error}{remedy}")))?;
     let renewal = control::ask(arguments.control.address, "/debug/renewal")?;
     if let Some(fields) = answer.as_object_mut() {
+        let lost = control::ask(arguments.control.address, "/debug/trace_context")?;
         fields.insert("certificates".to_owned(), renewal);
+        fields.insert("trace_context_lost".to_owned(), lost);
     }
     match arguments.output {
         Form::Table => output::print(&render(&answer))?,
@@ -59,6 +73,7 @@ fn render(answer: &Value) -> String {
     // A String takes everything.
     let _ = proxies(answer, &mut out);
     let _ = certificates(answer, &mut out);
+    let _ = trace_context(answer, &mut out);
     let _ = resources(answer, &mut out);
     let _ = limits(answer, &mut out);
     out
@@ -99,7 +114,8 @@ fn certificates(answer: &Value, out: &mut String) -> fmt::Result {
         return Ok(());
     }
     writeln!(out)?;
-    let mut rows = vec![["CERTIFICATE OF", "ENDS", "NEXT RENEWAL", "RENEWALS FAILED"].map(str::to_owned)];
+    let head = ["CERTIFICATE OF", "ENDS", "NEXT RENEWAL", "BACK-OFF", "RENEWALS FAILED"];
+    let mut rows = vec![head.map(str::to_owned)];
     for one in all {
         let (renewal, or_none) =
             (&one["renewal"], |text: &str| if text.is_empty() { "-" } else { text }.to_owned());
@@ -107,6 +123,7 @@ fn certificates(answer: &Value, out: &mut String) -> fmt::Result {
             text(one, "proxy").to_owned(),
             or_none(text(one, "expires")),
             or_none(text(renewal, "next_attempt")),
+            renewal["back_off_ms"].as_u64().map_or_else(|| "-".to_owned(), |pause| format!("{pause} ms")),
             format!(
                 "{} in a row, {} in total",
                 number(renewal, "failures_in_a_row"),
@@ -119,6 +136,20 @@ fn certificates(answer: &Value, out: &mut String) -> fmt::Result {
         if let Some(reason) = one["renewal"]["last_failure"].as_str() {
             writeln!(out, "{}: the last renewal that failed: {}", text(one, "proxy"), reason.escape_debug())?;
         }
+    }
+    Ok(())
+}
+
+/// The programs that do not pass trace context on: their traces end with them.
+fn trace_context(answer: &Value, out: &mut String) -> fmt::Result {
+    for one in list(&answer["trace_context_lost"]) {
+        let (lost, calls) = (number(one, "lost"), number(one, "calls"));
+        writeln!(
+            out,
+            "\n{}: its program passes no trace context on: {lost} of its last {calls} calls carried neither \
+             x-request-id nor the trace of a request that it served; let it copy these headers",
+            text(one, "proxy").escape_debug()
+        )?;
     }
     Ok(())
 }
@@ -208,9 +239,10 @@ mod tests {
             "left_out": 2,
             "certificates": [{
                 "proxy": "production/frontend", "expires": "2026-01-02T00:00:00Z",
-                "renewal": {"next_attempt": "2026-01-01T12:00:00Z", "failures_in_a_row": 2, "failures": 3,
+                "renewal": {"next_attempt": "2026-01-01T12:00:00Z", "back_off_ms": 750, "failures_in_a_row": 2, "failures": 3,
                             "last_failure": "no\nanswer"},
             }],
+            "trace_context_lost": [{"proxy": "production/frontend", "calls": 40, "lost": 31}],
         })
     }
 
@@ -224,8 +256,9 @@ mod tests {
             "a.yaml:3: warning: x",
             "payment.production.svc.cluster.local:8080 subset stable  3        100 / 300    -",
             "and 2 more",
-            "production/frontend  2026-01-02T00:00:00Z  2026-01-01T12:00:00Z  2 in a row, 3 in total",
+            "production/frontend  2026-01-02T00:00:00Z  2026-01-01T12:00:00Z  750 ms    2 in a row, 3 in total",
             "the last renewal that failed: no\\nanswer",
+            "production/frontend: its program passes no trace context on: 31 of its last 40 calls",
         ] {
             assert!(text.contains(part), "no {part:?} in\n{text}");
         }

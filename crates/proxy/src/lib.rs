@@ -1,6 +1,7 @@
 //! The data plane: from an accepted connection to the access log, in the order of `docs/life-of-a-request.md`.
 
 pub mod admin;
+pub mod allocator;
 pub mod filter;
 pub mod host;
 pub mod http;

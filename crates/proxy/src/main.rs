@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-// Returns memory to the system sooner than the system's allocator, and is faster at small objects.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: proxy::allocator::Allocator = proxy::allocator::Allocator;
 
 fn main() -> ExitCode {
     match proxy::host::run(proxy::host::Options::parse()) {

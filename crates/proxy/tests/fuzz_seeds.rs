@@ -182,7 +182,7 @@ fn the_http2_server_holds_its_properties_on_frames_and_their_mutations() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let check = |bytes: &[u8]| {
         let checked = std::panic::catch_unwind(|| {
-            proxy::http::h2_fuzzing::heads(bytes);
+            proxy::http::h2_fuzzing::heads(&[b"\x05", bytes].concat());
             proxy::http::h2_fuzzing::server(bytes);
         });
         assert!(checked.is_ok(), "with the input {}", bytes.escape_ascii());

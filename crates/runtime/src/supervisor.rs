@@ -108,7 +108,8 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tracker.spawn(self.clone().guarded(name, future));
+        // What wraps the future would hold it several times over.
+        self.tracker.spawn(self.clone().guarded(name, Box::pin(future)));
     }
 
     /// Like [`Tasks::job`], on the current thread's `LocalSet`.
@@ -116,7 +117,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + 'static,
     {
-        self.tracker.spawn_local(self.clone().guarded(name, future));
+        self.tracker.spawn_local(self.clone().guarded(name, Box::pin(future)));
     }
 
     /// The drain that these tasks obey.

@@ -153,6 +153,12 @@ impl HandshakeError {
             }
             None => (error.to_string(), side.blame()),
         };
+        let expired = matches!(inner, Some(Error::AlertReceived(AlertDescription::CertificateExpired)));
+        // The peer is right by our own clock too: it is our doing.
+        if expired && side == Side::Downstream && own.is_some_and(|own| own.problem("").is_some()) {
+            let code = Reason::OwnCertificateExpired;
+            return HandshakeError { peer: peer.to_string(), reason, blame: Blame::Local, code };
+        }
         let code = side.code(inner.map_or(What::Other, What::of));
         HandshakeError { peer: peer.to_string(), reason, blame, code }
     }

@@ -38,6 +38,9 @@ pub struct Options {
     /// Only files whose path contains this
     #[arg(long)]
     file: Option<String>,
+    /// Only faults whose line in `--list` contains this, such as `machine.rs:287`
+    #[arg(long)]
+    fault: Option<String>,
     /// Also runs the differential cases against what the crate's tests let pass
     #[arg(long)]
     cases: bool,
@@ -66,6 +69,9 @@ pub fn run(options: &Options, root: &Path, files: &[PathBuf]) -> Result<(), Box<
             faults.extend(fault::find(&text).into_iter().map(|fault| (*room, file.clone(), fault)));
         }
     }
+    faults.retain(|(_, file, fault)| {
+        options.fault.as_ref().is_none_or(|part| describe(file, fault).contains(part))
+    });
     let found = faults.len();
     let known = |room: Room| faults.iter().filter(|(of, ..)| *of == room).count();
     let mut rows: Vec<Row> = rooms

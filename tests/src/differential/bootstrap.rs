@@ -54,17 +54,15 @@ pub fn bootstrap(case: &Case, place: &Place) -> Value {
         }],
     });
     merge(&mut manager, &case.hcm);
-    let network_filters = match case.network_filters.as_slice() {
-        [] => {
-            vec![json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager })]
-        }
-        filters => filters.to_vec(),
-    };
     let own = case.tls.as_ref().map_or(json!({}), |tls| json!({ "tls": tls }));
     let chains = if case.chains.is_empty() { vec![own] } else { case.chains.clone() };
     let chains: Vec<Value> = chains
         .into_iter()
-        .map(|more| with_tls(json!({ "filters": network_filters }), more, "DownstreamTlsContext", place))
+        .map(|mut more| {
+            let filters =
+                network_filters(case, &manager, more.as_object_mut().and_then(|own| own.remove("hcm")));
+            with_tls(json!({ "filters": filters }), more, "DownstreamTlsContext", place)
+        })
         .collect();
     let mut listener = json!({ "name": "front", "address": socket(place.listener), "filter_chains": chains });
     merge(&mut listener, &case.listener);
@@ -76,6 +74,16 @@ pub fn bootstrap(case: &Case, place: &Place) -> Value {
             "clusters": clusters(case, place),
         },
     })
+}
+
+/// The case's network filters, or the connection manager with what the filter chain has of its own.
+fn network_filters(case: &Case, manager: &Value, own: Option<Value>) -> Vec<Value> {
+    if !case.network_filters.is_empty() {
+        return case.network_filters.clone();
+    }
+    let mut manager = manager.clone();
+    merge(&mut manager, &own.unwrap_or_default());
+    vec![json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager })]
 }
 
 fn virtual_hosts(case: &Case) -> Vec<Value> {

@@ -40,7 +40,8 @@ pub struct Case {
     /// Merged into the listener.
     #[serde(default)]
     pub listener: Value,
-    /// Filter chains, when one does not do: each is merged into the usual one; `tls: {…}` in it gives it TLS.
+    /// Filter chains, when one does not do: each is merged into the usual one; `tls: {…}` in it gives it TLS,
+    /// `hcm: {…}` is merged into its `HttpConnectionManager`.
     #[serde(default)]
     pub chains: Vec<Value>,
     /// More pairs `name=%OPERATOR%` for the access log.

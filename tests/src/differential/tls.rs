@@ -159,7 +159,7 @@ impl Default for Certificates {
 
 /// The client does not verify the proxy: that is not what these cases are about.
 #[derive(Debug)]
-struct Anybody;
+pub struct Anybody;
 
 impl rustls::client::danger::ServerCertVerifier for Anybody {
     fn verify_server_cert(

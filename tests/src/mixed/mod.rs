@@ -88,6 +88,20 @@ pub struct Mesh {
     folder: tempfile::TempDir,
     /// Lifetime of the certificates that sidecars started from now on ask for; a day where nothing is said.
     pub lifetime_seconds: Option<u32>,
+    /// Seconds by which the clock of sidecars started from now on is wrong: see [`faketime`].
+    pub clock_is_off_by: i64,
+}
+
+/// The library that gives a process another clock (package `faketime`); `None` (said on standard output) where there is
+/// none.
+pub fn faketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
+    let library =
+        folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
+    if library.is_none() {
+        println!("skipped: no libfaketime (package faketime)");
+    }
+    library
 }
 
 impl Mesh {
@@ -120,6 +134,7 @@ impl Mesh {
             monitoring: nowhere,
             folder: tempfile::tempdir().unwrap(),
             lifetime_seconds: None,
+            clock_is_off_by: 0,
         };
         mesh.copy_example();
         mesh
@@ -195,6 +210,12 @@ impl Mesh {
         SocketAddr::new(IpAddr::from([127, self.block, 2, workload.host]), PORT)
     }
 
+    /// Starts a workload: its program, and a `tulle-proxy` as its sidecar.
+    pub fn start_with_program(&mut self, workload: &Workload) {
+        self.start_program(workload);
+        self.start_tulle(workload);
+    }
+
     fn start_program(&mut self, workload: &Workload) {
         let listen = self.program_address(workload).to_string();
         let words = ["echo", "--listen", &listen, "--name", workload.name, "--version", workload.version];
@@ -242,8 +263,15 @@ impl Mesh {
     pub fn start_tulle_again(&mut self, workload: &Workload) {
         let folder = self.own_folder(workload.name);
         let file = folder.join("bootstrap.json");
-        let words = ["-c", file.to_str().unwrap(), "--concurrency", "1"];
-        self.processes.push((workload.name.to_owned(), Process::start("tulle-proxy", &words, &folder)));
+        let mut command = Command::new(binary("tulle-proxy"));
+        command.args(["-c", file.to_str().unwrap(), "--concurrency", "1"]);
+        if self.clock_is_off_by != 0 {
+            let clock = format!("{:+}", self.clock_is_off_by);
+            command.env("LD_PRELOAD", faketime().unwrap()).env("FAKETIME", clock);
+            // A wrong clock is wrong, it does not run away: waits stay as long as they are.
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+        }
+        self.processes.push((workload.name.to_owned(), Process::start_command(&mut command, &folder)));
     }
 
     /// Starts an Envoy that says it is `claimed`, with the certificates of `identity`; the processes are `process` and

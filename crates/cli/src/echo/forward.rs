@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 
-use hyper::header::HeaderValue;
 use runtime::Tasks;
 
 use super::EchoArguments;
 use super::record::ID;
 use crate::Error;
 use crate::client::{Connection, request};
+use hyper::HeaderMap;
 
 /// Idle connections that are kept.
 const MAX_IDLE: usize = 64;
@@ -20,8 +20,21 @@ pub struct Next {
     authority: String,
     /// Before the path; an HTTP proxy wants the whole URL.
     prefix: String,
+    without_context: bool,
     idle: RefCell<Vec<Connection>>,
 }
+
+/// What ties a request that is served to those that are sent for it: W3C, B3, Envoy's id.
+const CONTEXT: [&str; 8] = [
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "b3",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+];
 
 impl Next {
     /// The service of `--call`, at `--call-address` or through `--proxy`.
@@ -36,7 +49,8 @@ impl Next {
             (None, Some(proxy)) => (proxy, format!("http://{authority}")),
             (None, None) => return Err("--forward needs --call-address or --proxy".into()),
         };
-        Ok(Next { address, authority, prefix, idle: RefCell::default() })
+        let without_context = arguments.without_context;
+        Ok(Next { address, authority, prefix, without_context, idle: RefCell::default() })
     }
 
     /// Passes a request on, once, and returns the status of the answer.
@@ -47,7 +61,7 @@ impl Next {
         &self,
         method: &str,
         path: &str,
-        id: Option<&HeaderValue>,
+        received: &HeaderMap,
         tasks: &Tasks,
     ) -> Result<u16, Error> {
         let kept = loop {
@@ -61,8 +75,12 @@ impl Next {
             Some(open) => open,
             None => Connection::open(self.address, tasks).await?,
         };
-        let id = id.and_then(|id| id.to_str().ok()).map(|id| (ID.to_owned(), id.to_owned()));
-        let headers: Vec<_> = id.into_iter().collect();
+        let context = CONTEXT.iter().filter(|_| !self.without_context);
+        let passed = context.chain([&ID]).filter_map(|name| {
+            let value = received.get(*name)?.to_str().ok()?;
+            Some(((*name).to_owned(), value.to_owned()))
+        });
+        let headers: Vec<_> = passed.collect();
         let target = format!("{}{path}", self.prefix);
         let answer = connection.exchange(request(method, &target, &self.authority, &headers)?).await?;
         let mut idle = self.idle.borrow_mut();

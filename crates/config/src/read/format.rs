@@ -214,6 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn every_operator_of_a_header_is_the_one_of_its_name() {
+        let header = || HeaderSource { name: "x".into(), alternative: None };
+        for (text, operator) in [
+            ("%REQ(x)%", Operator::Request(header())),
+            ("%RESP(x)%", Operator::Response(header())),
+            ("%TRAILER(x)%", Operator::Trailer(header())),
+        ] {
+            assert_eq!(read(text).unwrap().tokens, [Token::Operator { operator, max_length: None }]);
+        }
+    }
+
+    #[test]
     fn reads_the_forms_of_a_grpc_status() {
         for (text, form) in [
             ("%GRPC_STATUS%", GrpcStatusForm::Camel),

@@ -112,6 +112,7 @@ impl Monitoring {
             "/debug/tap" => self.live(&Query::parse(request.uri().query()), false),
             "/debug/top" => self.live(&Query::parse(request.uri().query()), true),
             "/debug/renewal" => json(&self.renewal().await),
+            "/debug/trace_context" => json(&self.trace_context().await),
             "/debug/proxy" => self.proxy(&Query::parse(request.uri().query())).await,
             "/debug/syncz" => json(&debug::syncz(&self.connections, VERSION)),
             "/debug/registryz" => json(&debug::registryz(&self.store.world())),
@@ -130,6 +131,7 @@ impl Monitoring {
                 "/debug/tap?workload=&path=&status=",
                 "/debug/top?workload=",
                 "/debug/renewal",
+                "/debug/trace_context",
                 "/debug/proxy?workload=&page="
             ])),
             _ => text(
@@ -175,11 +177,22 @@ impl Monitoring {
         pages.into_iter().filter_map(of).collect()
     }
 
+    /// The workloads whose programs do not pass trace context on, with what was counted.
+    async fn trace_context(&self) -> Value {
+        let pages = self.observers.pages("trace_context", why::LIMIT).await;
+        let of = |(who, page): (Who, Vec<u8>)| {
+            let page: Value = serde_json::from_slice(&page).ok()?;
+            let told = json!({"proxy": who.to_string(), "calls": page["calls"], "lost": page["lost"]});
+            (page["drops"] == true).then_some(told)
+        };
+        pages.into_iter().filter_map(of).collect()
+    }
+
     /// A page of a proxy's admin server.
     async fn proxy(&self, query: &Query) -> Response<Body> {
         let (named, page) = (query.get("workload"), query.get("page"));
         if named.is_empty() || page.is_empty() {
-            let wanted = "ask for /debug/proxy?workload=NAMESPACE/NAME&page=config_dump; pages: certs, clusters, config_dump, listeners, server_info";
+            let wanted = "ask for /debug/proxy?workload=NAMESPACE/NAME&page=config_dump; pages: certs, clusters, config_dump, listeners, server_info, trace_context";
             return text(StatusCode::BAD_REQUEST, format!("{wanted}\n"));
         }
         let selection = Selection::parse(named);

@@ -34,6 +34,7 @@ pub fn page(context: &Context, _: &Asked<'_>) -> Page {
 pub fn renewal(renewal: &Renewal) -> Value {
     json!({
         "next_attempt": renewal.next.map(time),
+        "back_off_ms": renewal.back_off.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
         "issued": renewal.issued,
         "failures_in_a_row": renewal.failures,
         "failures": renewal.failures_in_total,

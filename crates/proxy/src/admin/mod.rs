@@ -18,6 +18,7 @@ mod server_info;
 mod stat_names;
 mod stats;
 mod status_port;
+mod trace_context;
 
 pub use membership::Membership;
 pub use page::{Context, render};

@@ -13,7 +13,8 @@ use runtime::{Drain, Tasks};
 use super::membership::Membership;
 use super::readiness::{Readiness, State};
 use super::server_info::CommandLine;
-use super::{actions, certs, clusters, config_dump, listeners, server_info, stats};
+use super::{actions, certs, clusters, config_dump, listeners, server_info, stats, trace_context};
+use crate::filter::Shared;
 use crate::route::LiveRouting;
 use crate::state::{Kept, Notes};
 use crate::telemetry::Registry;
@@ -32,6 +33,8 @@ pub struct Context {
     pub bootstrap: Bootstrap,
     /// Ready or not.
     pub readiness: Readiness,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
     /// Metrics.
     pub registry: Arc<Registry>,
     /// Access logs that are raised.
@@ -173,6 +176,7 @@ const PAGES: &[(&str, bool, &str, Render)] = &[
     ("/server_info", false, "version, state, node (JSON)", server_info::page),
     ("/stats", false, "counters and gauges; ?filter=REGEX, ?usedonly, ?format=prometheus", stats::page),
     ("/stats/prometheus", false, "metrics for Prometheus", stats::prometheus_page),
+    ("/trace_context", false, "whether the program passes trace context on (JSON)", trace_context::page),
 ];
 
 /// Finds and renders a page.

@@ -101,7 +101,11 @@ impl Readiness {
             lines.push(match &renewal.failure {
                 None => format!("renewal: next at {next}"),
                 Some(reason) => {
-                    format!("renewal: failed {} times, next at {next}: {reason}", renewal.failures)
+                    let waits = renewal.back_off.unwrap_or_default().as_millis();
+                    format!(
+                        "renewal: failed {} times, next at {next} (after {waits} ms): {reason}",
+                        renewal.failures
+                    )
                 }
             });
         }

@@ -385,7 +385,7 @@ async fn a_refused_head_is_answered_logged_and_counted() {
         config.access_log = vec![log_to(path.to_str().unwrap())];
         let proxy = Proxy::new(config, Direction::Outbound);
         let connection = proxy.connection(None);
-        let late = Refusal::HeadTimeout { seconds: 1, seen: 7 };
+        let late = Refusal::HeadTimeout { limit: Duration::from_secs(1), seen: 7 };
         for (refusal, status) in
             [(Refusal::Malformed("x"), 400), (Refusal::OldVersion, 426), (Refusal::NO_HOST, 400), (late, 408)]
         {

@@ -59,6 +59,8 @@ fn resolve(tag: &mut CustomTag) -> bool {
 /// The span of one request.
 #[derive(Debug)]
 pub struct RequestTrace {
+    /// The request came to the workload, and its program is being watched.
+    watched: bool,
     context: SpanContext,
     /// The answer names the span to the caller.
     announced: Option<Arc<str>>,
@@ -118,7 +120,21 @@ pub fn begin(head: &mut RequestHead, picked: Option<&Picked>, exchange: &mut Exc
             tries: Vec::new(),
         })
     });
-    exchange.trace = Some(RequestTrace { context, announced, recording });
+    let watched = watch_context(tracing, &context, exchange);
+    exchange.trace = Some(RequestTrace { watched, context, announced, recording });
+}
+
+/// Notes what the program beside this proxy gets, or whether it passes it on; true where it is being served.
+fn watch_context(tracing: &ChainTracing, context: &SpanContext, exchange: &Exchange) -> bool {
+    let (worker, watch) = (&exchange.worker, &exchange.worker.shared.context_watch);
+    let request_id = exchange.request_id.as_deref();
+    if tracing.egress {
+        let sent = (context.parent_id != 0).then_some(context.trace_id);
+        watch.goes_out(&worker.calls, request_id, sent);
+    } else {
+        watch.came_in(&worker.calls, request_id, Some(context.trace_id));
+    }
+    !tracing.egress
 }
 
 /// Writes the context into a try that is about to be sent.
@@ -167,9 +183,11 @@ pub fn on_trailers(trailers: &Headers, exchange: &mut Exchange) {
 
 /// Hands over the spans of a request that has ended.
 pub fn end(exchange: &mut Exchange) {
-    let Some(RequestTrace { context, recording: Some(recording), .. }) = exchange.trace.take() else {
-        return;
-    };
+    let Some(trace) = exchange.trace.take() else { return };
+    if trace.watched {
+        exchange.worker.calls.served();
+    }
+    let RequestTrace { context, recording: Some(recording), .. } = trace else { return };
     let connection = exchange.connection.clone();
     let Some(tracing) = &connection.chain.tracing else { return };
     let Some(tracer) = &tracing.tracer else { return };

@@ -20,6 +20,7 @@ use crate::telemetry::log_sink::LogSinks;
 use crate::telemetry::peer_metadata::OwnMetadata;
 use crate::telemetry::recent::{Recent, RecentRequests};
 use crate::telemetry::trace::Tracers;
+use crate::telemetry::trace::context_watch::{Calls, ContextWatch};
 use crate::telemetry::trace::sampling::Reason;
 use crate::telemetry::wall_clock::WallClock;
 use crate::telemetry::watch::Watches;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub tracers: Tracers,
     /// Makes spans for listeners that ask for traces and name nobody.
     pub default_tracer: Option<Arc<model::Tracer>>,
+    /// Whether the program passes context on.
+    pub context_watch: ContextWatch,
     /// Telemetry on its way to collectors.
     pub exports: Exports,
     /// Who this proxy is, for its peers.
@@ -80,6 +83,7 @@ impl Shared {
             node: node.clone(),
             tracers: Tracers::new(node, registry.clone()),
             default_tracer,
+            context_watch: ContextWatch::default(),
             exports: Exports::default(),
             registry,
             routing,
@@ -132,6 +136,8 @@ pub struct Worker {
     pub denials: DenialLog,
     /// What time it is for people.
     pub wall_clock: WallClock,
+    /// What the program's calls carry.
+    pub calls: Arc<Calls>,
     cells: RefCell<HashMap<Arc<str>, Rc<HttpCells>>>,
     tracing: RefCell<HashMap<Arc<str>, Rc<TracingCells>>>,
     date: RefCell<(u64, Bytes)>,
@@ -150,6 +156,7 @@ impl Worker {
             denials: DenialLog::default(),
             wall_clock: WallClock::default(),
             cells: RefCell::default(),
+            calls: shared.context_watch.worker(),
             tracing: RefCell::default(),
             date: RefCell::default(),
         })

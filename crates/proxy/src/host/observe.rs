@@ -38,12 +38,13 @@ const PART: usize = 64 * 1024;
 /// Pause before the stream is opened again on a connection that still stands.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The pages of the admin server that may be asked for: nothing that changes anything, nothing secret.
-const PAGES: [(&str, &str, &str); 5] = [
+const PAGES: [(&str, &str, &str); 6] = [
     ("certs", "/certs", ""),
     ("config_dump", "/config_dump", "include_eds"),
     ("clusters", "/clusters", "format=json"),
     ("listeners", "/listeners", "format=json"),
     ("server_info", "/server_info", ""),
+    ("trace_context", "/trace_context", ""),
 ];
 
 /// The channel of the ADS stream, told anew after every connect; `None` before the first.

@@ -393,6 +393,7 @@ impl Host {
             node: node::for_server(self.loaded.message.node.as_ref()),
             bootstrap: self.loaded.message.clone(),
             readiness,
+            shared: self.shared.clone(),
             registry: self.shared.registry.clone(),
             raised: self.shared.sinks.raised.clone(),
             routing: self.shared.routing.clone(),

@@ -13,10 +13,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 const SCRATCH: usize = 8 * 1024;
 /// Large bodies are read into buffers of this size without a copy.
 const LARGE_READ: usize = 32 * 1024;
+/// The rest of a block that is still worth a read.
+const SMALLEST_READ: usize = 8 * 1024;
 /// Pieces of at least this size are queued as they are; smaller ones are copied behind the bytes before them.
 pub(crate) const COPY_BELOW: usize = 4 * 1024;
-/// More queued bytes than this, and the producer is not asked for more.
-pub(crate) const HIGH_WATER: usize = 64 * 1024;
+/// More queued bytes than this, and the producer is not asked for more until they are written: a client that takes nothing
+/// costs this much and one piece.
+pub(crate) const HIGH_WATER: usize = 16 * 1024;
 
 /// An IO object with its buffers.
 #[derive(Debug)]
@@ -48,13 +51,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         }
     }
 
+    /// The IO object and what was read of it, when everything was written.
+    pub(crate) fn into_parts(self) -> (IO, BytesMut) {
+        (self.io, self.read)
+    }
+
     /// Reads once; 0 at the end of the stream. `wants` says how much the caller could use.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, wants: usize) -> Poll<io::Result<usize>> {
         if self.eof {
             return Poll::Ready(Ok(0));
         }
         let got = if wants > SCRATCH {
-            self.read.reserve(wants.min(LARGE_READ));
+            // A block is filled before there is a next one: what is queued of it is not twice as large as it looks.
+            if self.read.capacity() - self.read.len() < SMALLEST_READ {
+                self.read.reserve(wants.min(LARGE_READ));
+            }
             let polled = pin!(self.io.read_buf(&mut self.read)).poll(cx)?;
             let Poll::Ready(got) = polled else { return Poll::Pending };
             got

@@ -39,6 +39,8 @@ pub(crate) struct Fields {
     pub host: Option<Bytes>,
     /// The one `upgrade`; empty when there are several.
     pub upgrade: Option<Bytes>,
+    /// Every `http2-settings`.
+    pub http2_settings: Vec<Bytes>,
     /// The last `expect`.
     pub expect: Option<Bytes>,
     /// The last `keep-alive`.
@@ -92,6 +94,10 @@ impl Fields {
             }
             10 if is("connection") => {
                 self.connection.push(value);
+                return Ok(());
+            }
+            14 if is("http2-settings") => {
+                self.http2_settings.push(value);
                 return Ok(());
             }
             14 if is("content-length") => {

@@ -6,6 +6,7 @@ use http::Method;
 use super::authority;
 use super::h1_fields::{Fields, refusal, with_table};
 use super::h1_scan::HeadEnd;
+use super::h2c;
 use super::head::{BodyLength, RequestHead, Scheme, Version};
 use super::headers::{Headers, is_token_byte};
 use super::refusal::Refusal;
@@ -40,6 +41,8 @@ pub struct RequestRules {
     /// Offers to upgrade, and CONNECT, are the handler's to accept; else they are dropped (RFC 9110, section 7.8), and
     /// CONNECT is refused.
     pub upgrades: bool,
+    /// The connection may go on in HTTP/2 after `upgrade: h2c`.
+    pub h2c: bool,
 }
 
 impl Default for RequestRules {
@@ -51,6 +54,7 @@ impl Default for RequestRules {
             accept_http_10: true,
             underscores: Underscores::Allow,
             upgrades: false,
+            h2c: false,
         }
     }
 }
@@ -67,6 +71,8 @@ pub(crate) struct ParsedRequest {
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// The client offers to go on in HTTP/2: its settings.
+    pub h2c: Option<Bytes>,
 }
 
 /// Reads a complete head, as long as the scanner found it.
@@ -163,6 +169,9 @@ fn assemble(
     }
     // An offer beside a body is ignored (RFC 9110, section 7.8): the body is HTTP, what comes after it could be either.
     let bodyless = !connect && matches!(length, BodyLength::None | BodyLength::Known(0));
+    let h2c = (rules.h2c && version == Version::Http11 && bodyless)
+        .then(|| h2c::settings(&fields.connection, fields.upgrade.as_ref(), &fields.http2_settings))
+        .flatten();
     let offered =
         rules.upgrades && version == Version::Http11 && bodyless && fields.connection.has("upgrade");
     let upgrade = fields.upgrade.filter(|name| offered && is_protocol(name));
@@ -171,7 +180,7 @@ fn assemble(
         length = BodyLength::Unknown;
     }
     let head = RequestHead { method, scheme, authority, target, version, headers, length, upgrade };
-    Ok(ParsedRequest { head, keep_alive, expects_continue })
+    Ok(ParsedRequest { head, keep_alive, expects_continue, h2c })
 }
 
 /// What follows the head of a CONNECT is no body (RFC 9110, section 9.3.6): a length that says otherwise is refused.
@@ -184,7 +193,7 @@ fn connect_length(declared: BodyLength) -> Result<BodyLength, Refusal> {
     }
 }
 
-/// The name of one protocol, perhaps with a version. HTTP/2 by upgrade is not one (RFC 9113, section 3.1).
+/// The name of one protocol, perhaps with a version. HTTP/2 is not one that goes on to an upstream: see `h2c`.
 fn is_protocol(name: &[u8]) -> bool {
     let legal = |byte: &u8| is_token_byte(*byte) || *byte == b'/';
     !name.is_empty() && name.iter().all(legal) && !name.eq_ignore_ascii_case(b"h2c")

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use runtime::DrainWatch;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use super::h1_encode::{self, Framing, ResponseRules};
 use super::h1_exchange::{BodyWriter, RequestBody, Shared, Tunnel};
 use super::h1_head_reader::HeadReader;
 use super::h1_request::ParsedRequest;
+use super::h2c::{self, Switched};
 use super::handler::{Handler, Informational};
 use super::head::{BodyLength, ResponseHead, Version};
 use super::hop::ConnectionFields;
@@ -86,6 +88,15 @@ pub enum Closed {
     Refused(Refusal),
 }
 
+/// How the HTTP/1 part of a connection ended.
+#[derive(Debug)]
+pub enum Ended<IO> {
+    /// The connection ended.
+    Closed(Closed),
+    /// It goes on in HTTP/2, with the request that asked for it.
+    Http2(Box<Switched<IO>>),
+}
+
 /// Why a connection broke.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -104,13 +115,29 @@ pub enum ConnectionError {
 }
 
 /// Serves requests on `io` until either side closes. All of it happens in the task that polls the future; dropping the
-/// future closes the connection.
+/// future closes the connection. The rules must not allow a switch to HTTP/2.
 pub async fn serve<IO>(
     io: IO,
     handler: &dyn Handler,
     options: &ServerOptions,
     drain: &DrainWatch,
 ) -> Result<Closed, ConnectionError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    match serve_or_switch(io, handler, options, drain).await? {
+        Ended::Closed(closed) => Ok(closed),
+        Ended::Http2(_) => Ok(Closed::AfterResponse),
+    }
+}
+
+/// The same for a connection that may go on in HTTP/2.
+pub async fn serve_or_switch<IO>(
+    io: IO,
+    handler: &dyn Handler,
+    options: &ServerOptions,
+    drain: &DrainWatch,
+) -> Result<Ended<IO>, ConnectionError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -127,23 +154,26 @@ where
         let next = poll_fn(|cx| connection.poll_head(cx, &mut reader, &mut waiting)).await;
         match next? {
             Next::Request(request) => {
+                if let Some((settings, frame)) = connection.switch(&request).await? {
+                    return connection.into_http2(settings, frame).map(Ended::Http2);
+                }
                 if !connection.exchange(*request).await? {
                     connection.close().await;
                     let closed =
                         if connection.is_draining() { Closed::Drained } else { Closed::AfterResponse };
-                    return Ok(closed);
+                    return Ok(Ended::Closed(closed));
                 }
             }
             Next::Refused(refusal) => {
                 connection.refuse(refusal).await?;
                 connection.close().await;
-                return Ok(Closed::Refused(refusal));
+                return Ok(Ended::Closed(Closed::Refused(refusal)));
             }
             Next::Closed(closed) => {
                 // TLS has a last word, and a client that does not read leaves no room for it.
                 let shutdown = poll_fn(|cx| connection.shared.borrow_mut().transport.poll_shutdown(cx));
                 let _ = tokio::time::timeout(LINGER, shutdown).await;
-                return Ok(closed);
+                return Ok(Ended::Closed(closed));
             }
         }
     }
@@ -215,8 +245,8 @@ where
             }
         }
         if reader.begun {
-            let seconds = self.options.header_timeout.as_secs();
-            let refusal = Refusal::HeadTimeout { seconds, seen: transport.read.len() };
+            let limit = self.options.header_timeout;
+            let refusal = Refusal::HeadTimeout { limit, seen: transport.read.len() };
             return waiting.poll(cx).map(|()| Ok(Next::Refused(refusal)));
         }
         transport.shrink();
@@ -230,9 +260,27 @@ where
         waiting.poll(cx).map(|()| Ok(Next::Closed(Closed::Drained)))
     }
 
+    /// Accepts an offer to go on in HTTP/2, if the request makes one and nothing else uses the connection: the client's
+    /// settings, and the request as a frame.
+    async fn switch(&self, request: &ParsedRequest) -> Result<Option<(Bytes, Bytes)>, ConnectionError> {
+        let Some(settings) = &request.h2c else { return Ok(None) };
+        let alone = self.requests.get() == 0 && Rc::strong_count(&self.shared) == 1 && !self.is_draining();
+        let Some(frame) = h2c::request_frame(&request.head).filter(|_| alone) else { return Ok(None) };
+        self.shared.borrow_mut().transport.out.extend_from_slice(h2c::ACCEPT);
+        poll_fn(|cx| self.shared.borrow_mut().poll_flush(cx)).await?;
+        Ok(Some((settings.clone(), frame)))
+    }
+
+    /// The connection as HTTP/2 reads it.
+    fn into_http2(self, settings: Bytes, frame: Bytes) -> Result<Box<Switched<IO>>, ConnectionError> {
+        let Ok(shared) = Rc::try_unwrap(self.shared) else { return Err(ConnectionError::ClientGone) };
+        let (io, read) = shared.into_inner().transport.into_parts();
+        Ok(Box::new(Switched::new(io, read.freeze(), settings, frame)))
+    }
+
     /// Answers one request; says whether another one may follow.
     async fn exchange(&self, request: ParsedRequest) -> Result<bool, ConnectionError> {
-        let ParsedRequest { head, keep_alive, expects_continue } = request;
+        let ParsedRequest { head, keep_alive, expects_continue, h2c: _ } = request;
         self.requests.set(self.requests.get().saturating_add(1));
         let last = self.options.max_requests.is_some_and(|limit| self.requests.get() >= limit);
         let (client, to_head) = (head.version, head.method == http::Method::HEAD);

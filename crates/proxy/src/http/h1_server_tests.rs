@@ -248,7 +248,7 @@ async fn a_head_that_does_not_end_is_refused_in_time() {
         output
     };
     let (closed, output) = tokio::join!(serve(server, &recorder, &options, &watch), talking);
-    assert!(output.starts_with("HTTP/1.1 408 ") && output.contains("9 bytes"), "{output}");
+    assert!(output.starts_with("HTTP/1.1 408 ") && output.contains("after 20ms (9 bytes"), "{output}");
     assert!(matches!(closed, Ok(Closed::Refused(Refusal::HeadTimeout { .. }))));
 }
 

@@ -1,7 +1,9 @@
 //! Entry point for fuzzers of the HTTP/2 server: any bytes may follow the preface.
 //!
 //! * nothing panics, and the connection ends when the client closes it;
-//! * a request that reaches the handler, written for an HTTP/1 upstream, is read there as that one request.
+//! * a request that reaches the handler, written for an HTTP/1 upstream, is read there as that one request;
+//! * however the bytes of a connection are cut, either side reads the same of them;
+//! * fields that were read are written so that they are read again.
 
 use bytes::BytesMut;
 use runtime::Drain;
@@ -12,6 +14,7 @@ use super::h1::Limits;
 use super::h1_encode;
 use super::h1_head_reader::HeadReader;
 use super::h1_request::RequestRules;
+use super::h2;
 use super::h2::server::{ServerOptions, serve};
 use super::handler::{Handler, Informational, LocalBoxFuture};
 use super::head::{BodyLength, RequestHead, ResponseHead};
@@ -54,6 +57,14 @@ fn one_request(head: &RequestHead) {
     assert!(out.is_empty(), "one request became two: {written:?}");
     assert_eq!((&again.head.method, &again.head.target), (&head.method, &head.target));
     assert_eq!((&again.head.authority, &again.head.upgrade), (&head.authority, &head.upgrade));
+}
+
+/// Reads any frames as a server and as a client, whole and in pieces of the length that the first byte says, and any
+/// header block.
+pub fn heads(data: &[u8]) {
+    let Some((cut, wire)) = data.split_first() else { return };
+    h2::fuzzing::frames(usize::from(*cut).max(1), wire);
+    h2::fuzzing::block(wire);
 }
 
 /// Serves bytes that follow the preface.

@@ -6,10 +6,43 @@ use bytes::Bytes;
 ///
 /// Names and values are kept byte for byte (a service behind the mesh sees the names that its caller wrote); lookups
 /// ignore ASCII case (RFC 9110, section 5.1). A name may occur more than once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Headers {
     fields: Vec<(Bytes, Bytes)>,
     byte_size: usize,
+    names: Names,
+}
+
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
+    }
+}
+
+impl Eq for Headers {}
+
+/// Which names may be there: one bit for each that was added. Most look-ups of a proxy are for names that are not there,
+/// and end here.
+#[derive(Debug, Clone, Copy, Default)]
+struct Names(u64);
+
+impl Names {
+    const NONE: Names = Names(0);
+
+    /// Length, first and last letter tell the names apart that proxies look for.
+    fn bit(name: &[u8]) -> u64 {
+        let (Some(first), Some(last)) = (name.first(), name.last()) else { return 1 };
+        let letters = usize::from(first | 0x20) * 5 + usize::from(last | 0x20) * 11;
+        1 << ((letters + name.len() * 3) % 64)
+    }
+
+    fn add(&mut self, name: &[u8]) {
+        self.0 |= Self::bit(name);
+    }
+
+    fn may_have(self, name: &[u8]) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
 }
 
 /// What one field costs on the wire beside its name and its value: `: ` and the line end.
@@ -18,16 +51,20 @@ const FIELD_OVERHEAD: usize = 4;
 impl Headers {
     /// An empty list; allocates nothing.
     pub const fn new() -> Self {
-        Headers { fields: Vec::new(), byte_size: 0 }
+        Headers { fields: Vec::new(), byte_size: 0, names: Names::NONE }
     }
 
     /// An empty list with room for `count` fields.
     pub fn with_capacity(count: usize) -> Self {
-        Headers { fields: Vec::with_capacity(count), byte_size: 0 }
+        Headers { fields: Vec::with_capacity(count), ..Headers::new() }
     }
 
     /// The first value of `name`.
+    #[inline]
     pub fn get(&self, name: &str) -> Option<&Bytes> {
+        if !self.names.may_have(name.as_bytes()) {
+            return None;
+        }
         self.fields.iter().find(|(have, _)| same_name(have, name)).map(|(_, value)| value)
     }
 
@@ -38,7 +75,8 @@ impl Headers {
 
     /// Every value of `name`, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Bytes> + 'a {
-        self.fields.iter().filter(move |(have, _)| same_name(have, name)).map(|(_, value)| value)
+        let fields = if self.names.may_have(name.as_bytes()) { &self.fields[..] } else { &[] };
+        fields.iter().filter(move |(have, _)| same_name(have, name)).map(|(_, value)| value)
     }
 
     /// Whether a field of this name is there.
@@ -49,12 +87,17 @@ impl Headers {
     /// Makes `value` the only value of `name`. A field that is there keeps its place and its spelling.
     pub fn set(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
         let (name, value) = (token(name.into()), harmless(value.into()));
-        let Some(first) = self.fields.iter().position(|(have, _)| have.eq_ignore_ascii_case(&name)) else {
+        let same = |(have, _): &(Bytes, Bytes)| have.len() == name.len() && have.eq_ignore_ascii_case(&name);
+        let first = if self.names.may_have(&name) { self.fields.iter().position(same) } else { None };
+        let Some(first) = first else {
             self.push(name, value);
             return;
         };
         let old = std::mem::replace(&mut self.fields[first].1, value);
         self.byte_size = self.byte_size + self.fields[first].1.len() - old.len();
+        if !self.fields[first + 1..].iter().any(same) {
+            return;
+        }
         let mut index = 0;
         self.retain(|have, _| {
             index += 1;
@@ -78,15 +121,16 @@ impl Headers {
 
     /// Keeps the fields for which `keep(name, value)` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(&Bytes, &Bytes) -> bool) {
-        let mut byte_size = 0;
+        let (mut byte_size, mut names) = (0, Names::NONE);
         self.fields.retain(|(name, value)| {
             let kept = keep(name, value);
             if kept {
                 byte_size += name.len() + value.len() + FIELD_OVERHEAD;
+                names.add(name);
             }
             kept
         });
-        self.byte_size = byte_size;
+        (self.byte_size, self.names) = (byte_size, names);
     }
 
     /// Name and value of every field, in order.
@@ -112,6 +156,7 @@ impl Headers {
     /// Adds a field whose value was checked already: one that a parser cut from the wire.
     pub(crate) fn push(&mut self, name: Bytes, value: Bytes) {
         self.byte_size += name.len() + value.len() + FIELD_OVERHEAD;
+        self.names.add(&name);
         self.fields.push((name, value));
     }
 }
@@ -227,6 +272,22 @@ mod tests {
         assert_eq!(headers.remove("a").unwrap(), "1");
         assert_eq!(headers.remove("a"), None);
         assert_eq!((headers.len(), headers.byte_size()), (1, 6));
+    }
+
+    #[test]
+    fn names_are_found_until_they_are_removed_whatever_their_case() {
+        let names = ["X-Request-ID", "x-envoy-attempt-count", "Host", "a", "traceparent", "x-b3-traceid"];
+        let mut headers: Headers = names.into_iter().map(|name| (name, "1")).collect();
+        for name in names {
+            assert!(
+                headers.contains(&name.to_ascii_lowercase()) && headers.contains(&name.to_ascii_uppercase())
+            );
+            headers.remove(name);
+            assert!(!headers.contains(name));
+        }
+        assert_eq!(headers, Headers::new());
+        headers.append("Late", "1");
+        assert!(headers.contains("late"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod h1_scan;
 pub mod h1_server;
 pub mod h2;
 pub mod h2_fuzzing;
+pub mod h2c;
 pub mod handler;
 pub mod head;
 pub mod headers;

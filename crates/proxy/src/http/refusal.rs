@@ -1,5 +1,7 @@
 //! Why a message was refused before anybody saw it.
 
+use std::time::Duration;
+
 use base::Reason;
 
 use super::head::Version;
@@ -49,10 +51,10 @@ pub enum Refusal {
     #[error("Upgrade Required")]
     OldVersion,
     /// A head that did not arrive in time.
-    #[error("the head was not complete after {seconds} s ({seen} bytes had arrived)")]
+    #[error("the head was not complete after {limit:?} ({seen} bytes had arrived)")]
     HeadTimeout {
-        /// The limit, in seconds.
-        seconds: u64,
+        /// The limit.
+        limit: Duration,
         /// How many bytes had arrived.
         seen: usize,
     },

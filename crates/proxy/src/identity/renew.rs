@@ -49,6 +49,8 @@ pub struct Renewal {
     pub issued: u64,
     /// When the next attempt begins.
     pub next: Option<SystemTime>,
+    /// How long the attempt that failed last makes the next one wait; `None` when all is well.
+    pub back_off: Option<Duration>,
 }
 
 impl Status {
@@ -142,7 +144,7 @@ impl Keeper {
                     tracing::info!(identity = %checked.spiffe, until, "identity issued");
                     refused = false;
                     status.change(|renewal| {
-                        (renewal.failure, renewal.failures) = (None, 0);
+                        (renewal.failure, renewal.failures, renewal.back_off) = (None, 0, None);
                         renewal.issued += 1;
                     });
                     next = secrets.current().map_or(clock.now(), |own| renewal(&own, clock.now()));
@@ -155,6 +157,7 @@ impl Keeper {
                     tracing::warn!(attempt = failures, retry_in_ms, "no certificate: {error}");
                     status.change(|renewal| {
                         (renewal.failure, renewal.failures) = (Some(error.to_string()), failures);
+                        renewal.back_off = Some(pause);
                         renewal.failures_in_total += 1;
                     });
                     next = clock.now() + pause;

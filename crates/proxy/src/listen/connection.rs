@@ -1,4 +1,7 @@
 //! One accepted connection, from its first byte to its last: inspection, filter chain, handshake, protocol.
+//!
+//! Each phase is a future of its own on the heap, which is given back when the phase ends: a connection that waits holds
+//! what its protocol needs, not what the largest phase of any protocol would.
 
 use std::cell::Cell;
 use std::io;
@@ -26,7 +29,7 @@ use super::original;
 use super::worker::Worker;
 use crate::filter::{ConnectionManager, Downstream, HttpChain};
 use crate::http::Version;
-use crate::http::h1::server::serve;
+use crate::http::h1::server::{Ended as Switch, serve_or_switch};
 use crate::tcp;
 use crate::tcp::Dialled;
 use crate::tcp::prefixed::Prefixed;
@@ -76,7 +79,7 @@ pub async fn run(worker: Rc<Worker>, bound: Arc<Bound>, stream: TcpStream, remot
     }
     let mut downstream = Downstream { local, remote, session: None, passed_server_name: None };
     let accepted = Accepted { worker: &worker, bound: &bound, listener: &listener };
-    let record = (!listener.logs.is_empty()).then(tcp::record);
+    let record = (!listener.logs.is_empty()).then(|| Box::new(tcp::record()));
     let ended = accepted.serve(stream, &mut downstream).await.unwrap_or_else(|dropped| {
         report(&worker, &bound, remote, &dropped);
         Ended::from(dropped)
@@ -146,7 +149,8 @@ impl Accepted<'_> {
         if self.listener.inspectors.any() {
             let (worker, listener, accepted) = (self.worker, self.listener, tokio::time::Instant::now());
             let detection = Detection { worker, listener, downstream, accepted };
-            detected = detection.run(&mut stream, &mut buffer).await.map_err(Dropped::Undetected)?;
+            let inspection = Box::pin(detection.run(&mut stream, &mut buffer));
+            detected = inspection.await.map_err(Dropped::Undetected)?;
         }
         let Detected { mut seen, dialled } = detected;
         let asked = Asked { local: downstream.local, remote: downstream.remote, seen: &seen };
@@ -157,17 +161,18 @@ impl Accepted<'_> {
         let Some(tls) = &chain.tls else {
             downstream.passed_server_name = seen.sni.as_deref().map(Arc::from);
             let stream = Prefixed::new(buffer.freeze(), stream);
-            return Ok(self.speak(stream, Chosen { chain, downstream, seen, dialled }).await);
+            return Ok(Box::pin(self.speak(stream, Chosen { chain, downstream, seen, dialled })).await);
         };
         let limit = chain.config.transport_socket_connect_timeout.unwrap_or(HANDSHAKE_LIMIT);
-        let (stream, session) = handshake(tls, stream, buffer, downstream.remote, limit).await?;
+        let (stream, session) = Box::pin(handshake(tls, stream, buffer, downstream.remote, limit)).await?;
         if !seen.tls {
             // Nobody had to look before; edits may ask.
             let alpn = session.alpn.iter().map(|name| name.to_string()).collect();
             seen = Seen { tls: true, sni: session.sni.as_deref().map(str::to_owned), alpn };
         }
         downstream.session = Some(session);
-        Ok(self.speak(stream, Chosen { chain: chain.clone(), downstream, seen, dialled }).await)
+        let chosen = Chosen { chain: chain.clone(), downstream, seen, dialled };
+        Ok(Box::pin(self.speak(stream, chosen)).await)
     }
 
     async fn speak<IO>(&self, stream: IO, chosen: Chosen<'_>) -> Ended
@@ -190,7 +195,7 @@ impl Accepted<'_> {
         match (&chain.http, &chain.tcp) {
             (Some(chain), _) => {
                 drop(dialled);
-                Ended::by(http(self.worker, &attachment, chain, stream, downstream.clone()).await)
+                Ended::by(Box::pin(http(self.worker, &attachment, chain, stream, downstream.clone())).await)
             }
             (None, Some(chain)) => {
                 let cut = Cell::new(Reason::Draining);
@@ -200,10 +205,12 @@ impl Accepted<'_> {
                     cut.set(why);
                     why
                 };
+                let tcp = &self.worker.tcp;
+                let forwarded = Box::pin(tcp::forward(tcp, chain, stream, downstream, dialled, &cut));
                 Ended::by(tokio::select! {
                     biased;
                     why = follow => Some(why),
-                    ended = tcp::forward(&self.worker.tcp, chain, stream, downstream, dialled, &cut) => ended,
+                    ended = forwarded => ended,
                 })
             }
             // Refused when the chain was built.
@@ -219,7 +226,7 @@ async fn handshake(
     mut buffer: BytesMut,
     remote: SocketAddr,
     limit: Duration,
-) -> Result<(TlsStream<Prefixed<TcpStream>>, Session), Dropped> {
+) -> Result<(Box<TlsStream<Prefixed<TcpStream>>>, Session), Dropped> {
     if buffer.is_empty() {
         match tokio::time::timeout(limit, stream.read_buf(&mut buffer)).await {
             Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -231,7 +238,8 @@ async fn handshake(
         return Err(Dropped::Plaintext);
     }
     let stream = Prefixed::new(buffer.freeze(), stream);
-    tls.accept(stream, remote, Some(limit)).await.map_err(Dropped::Handshake)
+    let (stream, session) = tls.accept(stream, remote, Some(limit)).await.map_err(Dropped::Handshake)?;
+    Ok((Box::new(stream), session))
 }
 
 async fn http<IO>(
@@ -259,9 +267,17 @@ where
         let Some(version) = version else { return Some(Reason::Undetected) };
         let stream = Prefixed::new(begun.freeze(), stream);
         if version == Version::Http2 {
-            return codec::serve_http2(worker, peer, stream, &handler, &http.config, drain).await;
+            return Box::pin(codec::serve_http2(worker, peer, stream, &handler, &http.config, drain)).await;
         }
-        ended::http1(peer, serve(stream, &handler, &options, drain).await)
+        let served = match Box::pin(serve_or_switch(stream, &handler, &options, drain)).await {
+            Ok(Switch::Http2(switched)) => {
+                let http2 = codec::serve_http2(worker, peer, *switched, &handler, &http.config, drain);
+                return Box::pin(http2).await;
+            }
+            Ok(Switch::Closed(closed)) => Ok(closed),
+            Err(error) => Err(error),
+        };
+        ended::http1(peer, served)
     };
     tokio::select! {
         biased;

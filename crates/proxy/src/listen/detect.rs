@@ -26,8 +26,8 @@ use crate::tcp::{Dialled, TcpChain, dial, record};
 
 /// Silence after which the upstream is called. Clients that speak first have spoken by then.
 const DIAL_AFTER: Duration = Duration::from_millis(1);
-/// What a stranger has for its first byte once the server has spoken: 5 ms, of which the timer may take one.
-const STRANGER_WAIT: Duration = Duration::from_millis(4);
+/// What a stranger has for its first byte once the server has spoken: 5 ms, of which the timer may take up to two.
+const STRANGER_WAIT: Duration = Duration::from_millis(3);
 /// What a peer of the mesh has.
 const MESH_PEER_WAIT: Duration = Duration::from_secs(1);
 /// How long a client may be silent where the listener sets no limit.

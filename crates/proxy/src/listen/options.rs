@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use config::model::{HeadersWithUnderscores, HttpConnectionManager};
+use config::model::{Codec, HeadersWithUnderscores, HttpConnectionManager};
 
 use crate::http::Scheme;
 use crate::http::h1::Limits;
@@ -25,6 +25,8 @@ pub fn server_options(manager: &HttpConnectionManager, tls: bool) -> ServerOptio
             default_host_for_http_10: (!host.is_empty()).then(|| Bytes::copy_from_slice(host.as_bytes())),
             accept_http_10: manager.http1.accept_http_10,
             upgrades: true,
+            // Where HTTP/2 is taken by its preface, without TLS.
+            h2c: !tls && manager.codec == Codec::Auto,
             underscores: match manager.headers_with_underscores {
                 HeadersWithUnderscores::Allow => Underscores::Allow,
                 HeadersWithUnderscores::RejectRequest => Underscores::Reject,

@@ -10,7 +10,11 @@ const WORDS: &[(&[&str], &str, &str)] = &[
     (&["un", "implemented!("], "", "unfinished work"),
     (&["FIX", "ME"], "", "unfinished work; the issue tracker is the place for it"),
     (&["not yet ", "implemented"], "", "unfinished work"),
-    (&["uns", "afe {"], "", "unsafe code belongs in one named module, and there is none yet"),
+    (
+        &["uns", "afe {"],
+        "crates/proxy/src/allocator.rs",
+        "unsafe code belongs in one named module: proxy::allocator",
+    ),
     (&["tokio::", "spawn("], "crates/runtime/", "one supervisor owns every task: runtime::Tasks"),
     (&["thread::", "spawn("], "crates/runtime/", "runtime owns the threads: runtime::thread"),
 ];

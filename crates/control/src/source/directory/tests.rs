@@ -274,20 +274,19 @@ fn what_was_deleted_while_nobody_looked_is_forgotten_although_something_is_in_th
 #[derive(Default)]
 struct Recorder {
     updates: Mutex<Vec<Update>>,
-    synced: Mutex<bool>,
+    synced: Mutex<u32>,
     changed: tokio::sync::Notify,
 }
 
 impl Sink for Recorder {
     fn apply(&self, update: Update) {
-        assert!(*self.synced.lock().unwrap() || self.updates.lock().unwrap().is_empty());
+        assert!(*self.synced.lock().unwrap() > 0 || self.updates.lock().unwrap().is_empty());
         self.updates.lock().unwrap().push(update);
         self.changed.notify_one();
     }
 
     fn synced(&self) {
-        let before = std::mem::replace(&mut *self.synced.lock().unwrap(), true);
-        assert!(!before, "synced is told once");
+        *self.synced.lock().unwrap() += 1;
         self.changed.notify_one();
     }
 }
@@ -300,7 +299,7 @@ async fn the_thread_tells_the_start_then_every_change_until_the_drain() {
     let supervisor = runtime::Supervisor::new(watch);
     let recorder = Arc::new(Recorder::default());
     start(f.directory.settings.clone(), recorder.clone(), &supervisor.tasks()).unwrap();
-    while !*recorder.synced.lock().unwrap() {
+    while *recorder.synced.lock().unwrap() == 0 {
         recorder.changed.notified().await;
     }
     assert_eq!(recorder.updates.lock().unwrap().len(), 1);
@@ -310,4 +309,5 @@ async fn the_thread_tells_the_start_then_every_change_until_the_drain() {
     }
     drain.start();
     supervisor.run(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(*recorder.synced.lock().unwrap(), 1, "told once");
 }

@@ -13,6 +13,7 @@ mod fields;
 mod fields_written;
 mod floods;
 mod frame;
+pub(crate) mod fuzzing;
 mod hpack_decoder;
 mod hpack_encoder;
 mod hpack_static;

@@ -4,6 +4,7 @@
 
 pub mod b3;
 pub mod context;
+pub mod context_watch;
 pub mod opentelemetry;
 pub mod sampling;
 pub mod span;
