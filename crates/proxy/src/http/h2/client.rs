@@ -262,14 +262,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 core.end_with(Code::NO_ERROR);
                 self.goodbye.set(Some(GOODBYE));
             }
-            let before = core.out.len();
+            let before = core.out.waiting();
             let flushed = match core.out.is_empty() {
                 true => Poll::Ready(Ok(())),
                 false => core.out.poll_flush(&mut self.io, cx),
             };
             if before > 0 {
                 core.written();
-                moved |= core.out.len() < before && !core.reads();
+                moved |= core.out.waiting() < before && !core.reads();
                 if core.streams.is_empty() {
                     core.out.shrink();
                 }

@@ -94,6 +94,8 @@ pub(crate) struct Core {
     /// Waits for the peer to allow another stream.
     openers: Vec<Waker>,
     settings_came: bool,
+    /// The request with which the connection began, until the peer has begun to speak HTTP/2.
+    pub(super) first: Option<RequestHead>,
     /// The last stream that this side answers, once it has said so.
     last: Option<u32>,
     /// The last stream that the peer answers, once it has said so.
@@ -138,6 +140,7 @@ impl Core {
             unanswered: Vec::new(),
             openers: Vec::new(),
             settings_came: false,
+            first: None,
             last: None,
             peer_last: None,
             drain_heard: false,
@@ -173,7 +176,7 @@ impl Core {
 
     /// Whether the peer may be read: its answers are taken.
     pub(crate) fn reads(&self) -> bool {
-        self.over.is_none() && self.out.len() < FULL
+        self.over.is_none() && self.out.waiting() < FULL
     }
 
     /// Whether the peer's settings have come.
@@ -250,6 +253,9 @@ impl Core {
         }
         self.apply_settings(payload)?;
         self.settings_came = true;
+        if let Some(first) = self.first.take() {
+            self.open_first(first);
+        }
         self.out.frame(frame::SETTINGS, frame::ACK, 0, &[]);
         Ok(())
     }
@@ -490,7 +496,7 @@ impl Core {
 
     /// Whether streams wait for bytes to be written.
     pub(super) fn is_full(&self) -> bool {
-        self.out.len() >= HIGH_WATER
+        self.out.waiting() >= HIGH_WATER
     }
 
     /// What came on a stream, or why nothing comes any more.

@@ -137,8 +137,15 @@ impl Core {
         Stream::new(id, receive, SendWindow::new(self.remote.stream_window))
     }
 
-    /// Opens the stream of a request that came before the connection spoke HTTP/2 (RFC 7540, section 3.2).
-    pub(crate) fn open_upgraded(&mut self, request: RequestHead) {
+    /// The connection begins with a request that came in another protocol, and has ended (RFC 7540, section 3.2). It is
+    /// accepted when the peer has begun to speak HTTP/2.
+    pub(crate) fn begin_with(&mut self, settings: &[u8], request: RequestHead) -> Result<(), Violation> {
+        self.apply_settings(settings)?;
+        self.first = Some(request);
+        Ok(())
+    }
+
+    pub(super) fn open_first(&mut self, request: RequestHead) {
         let mut stream = self.new_stream(1);
         stream.receives = false;
         stream.head_came = true;

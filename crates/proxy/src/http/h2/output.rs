@@ -23,12 +23,12 @@ pub(crate) struct Output {
 
 impl Output {
     /// Bytes that wait.
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.queued + self.tail.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0 && !self.unflushed
+        self.waiting() == 0 && !self.unflushed
     }
 
     /// Queues bytes as they are.
@@ -95,7 +95,7 @@ impl Output {
         io: &mut IO,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.len() > 0 {
+        while self.waiting() > 0 {
             let polled = if self.large.is_empty() {
                 Pin::new(&mut *io).poll_write(cx, &self.tail)?
             } else {
@@ -146,7 +146,7 @@ impl Output {
 
     /// Gives the buffers back while nothing waits.
     pub(crate) fn shrink(&mut self) {
-        if self.len() == 0 {
+        if self.waiting() == 0 {
             self.tail = BytesMut::new();
             self.large = VecDeque::new();
         }
@@ -192,7 +192,7 @@ mod tests {
         output.frame(frame::PING, 0, 0, &[1; 8]);
         output.data(1, Bytes::from(vec![2; COPY_BELOW]), false);
         output.data(1, Bytes::from_static(b"end"), true);
-        assert_eq!(output.len(), 3 * HEAD + 8 + COPY_BELOW + 3);
+        assert_eq!(output.waiting(), 3 * HEAD + 8 + COPY_BELOW + 3);
         let mut written = Vec::new();
         std::future::poll_fn(|cx| output.poll_flush(&mut written, cx)).await.unwrap();
         assert_eq!((written[9], written[26], written[written.len() - 1]), (1, 2, b'd'));

@@ -19,7 +19,6 @@ use super::ready::Ready;
 use super::server_exchange::{Exchange, Serving};
 use super::settings::Local;
 use super::streams::Failure;
-use crate::http::body::Body;
 use crate::http::deadline::Deadline;
 use crate::http::h1::Limits;
 use crate::http::h1_request::Underscores;
@@ -154,10 +153,8 @@ pub enum ConnectionError {
 /// A request with which an HTTP/1 connection became an HTTP/2 one: its response is that of stream 1 (RFC 7540, section 3.2).
 #[derive(Debug)]
 pub struct Upgraded {
-    /// The request.
+    /// The request, which has no body.
     pub head: RequestHead,
-    /// Its body, whole or with nothing of it left on the connection.
-    pub body: Body,
     /// What `http2-settings` holds, decoded.
     pub settings: Bytes,
 }
@@ -179,7 +176,8 @@ where
     serve_from(io, None, handler, options, drain).await
 }
 
-/// The same behind an HTTP/1 request that has asked for it; `io` begins with the client's preface.
+/// The same behind an HTTP/1 request that has asked for it and was answered with 101; `io` begins with the client's preface.
+/// Nobody sees the request before the client has begun to speak HTTP/2.
 ///
 /// # Errors
 /// As [`serve`], and where the settings of the request are none.
@@ -204,11 +202,8 @@ async fn serve_from<IO: AsyncRead + AsyncWrite + Unpin>(
     drain: &DrainWatch,
 ) -> Result<Closed, ConnectionError> {
     let mut core = Core::new(options.rules());
-    let mut upgraded = None;
     if let Some(first) = first {
-        core.apply_settings(&first.settings)?;
-        core.open_upgraded(first.head);
-        upgraded = Some(first.body);
+        core.begin_with(&first.settings, first.head)?;
     }
     let core = Rc::new(RefCell::new(core));
     let mut age = Deadline::default();
@@ -222,7 +217,6 @@ async fn serve_from<IO: AsyncRead + AsyncWrite + Unpin>(
         io,
         reader: Reader::behind_preface(),
         serving: Serving { handler, options, core },
-        upgraded,
         exchanges: Vec::new(),
         free: Vec::new(),
         ready: Ready::new(),
@@ -250,7 +244,6 @@ struct Connection<'h, IO, F> {
     reader: Reader,
     // Before the exchanges are dropped, which have bodies that know it too.
     serving: Serving<'h>,
-    upgraded: Option<Body>,
     exchanges: Vec<Option<Exchange<'h>>>,
     free: Vec<usize>,
     ready: Ready,
@@ -387,7 +380,7 @@ where
             if let Some(stream) = self.serving.core.borrow_mut().streams.get_mut(accepted.id) {
                 stream.writer = Some(waker);
             }
-            let exchange = Exchange::begin(&self.serving, accepted, self.upgraded.take());
+            let exchange = Exchange::begin(&self.serving, accepted);
             if place == self.exchanges.len() {
                 self.exchanges.push(None);
             }

@@ -46,8 +46,8 @@ enum State<'h> {
 }
 
 impl<'h> Exchange<'h> {
-    /// Gives the request to the handler. `upgraded`: the body that came before the connection spoke HTTP/2.
-    pub(crate) fn begin(serving: &Serving<'h>, accepted: Accepted, upgraded: Option<Body>) -> Self {
+    /// Gives the request to the handler.
+    pub(crate) fn begin(serving: &Serving<'h>, accepted: Accepted) -> Self {
         let options = serving.options;
         let mut exchange = Exchange {
             id: accepted.id,
@@ -63,7 +63,7 @@ impl<'h> Exchange<'h> {
             Ok(head)
         });
         match head {
-            Ok(head) => exchange.ask(serving, head, upgraded),
+            Ok(head) => exchange.ask(serving, head),
             Err(refusal) => exchange.refuse(serving, &refusal),
         }
         exchange
@@ -75,16 +75,13 @@ impl<'h> Exchange<'h> {
         self.respond(serving, head, body);
     }
 
-    fn ask(&mut self, serving: &Serving<'h>, mut head: RequestHead, upgraded: Option<Body>) {
+    fn ask(&mut self, serving: &Serving<'h>, mut head: RequestHead) {
         self.to_head = head.method == http::Method::HEAD;
         let stall = serving.options.stall_timeout;
         // A tunnel may be silent in one direction; the idle timeout of the stream sees both.
         self.stall_timeout = (!head.is_tunnel() && !stall.is_zero()).then_some(stall);
         let interim = Interim::new(serving.core.clone(), self.id);
-        let body = match upgraded {
-            Some(body) => body,
-            None => self.body(serving, &mut head, &interim),
-        };
+        let body = self.body(serving, &mut head, &interim);
         let informational = Informational::new(interim.clone());
         self.interim = Some(interim);
         self.state = State::Answering(serving.handler.handle(head, body, informational));

@@ -595,3 +595,6 @@ async fn a_request_whose_trailers_have_pseudo_headers_never_ends() {
         }
     }
 }
+
+#[path = "server_upgraded_tests.rs"]
+mod upgraded;
