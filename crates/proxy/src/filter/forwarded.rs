@@ -5,7 +5,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bytes::Bytes;
 use config::model::HttpConnectionManager;
 
 use crate::http::Headers;
@@ -107,7 +106,7 @@ fn has_prefix(name: &[u8], prefix: &[u8]) -> bool {
 /// The address at that position from the right of all `x-forwarded-for` lines; `None` when it is no address.
 fn address_from_right(headers: &Headers, position: usize) -> Option<IpAddr> {
     let mut seen = 0;
-    let lines: Vec<&Bytes> = headers.get_all("x-forwarded-for").collect();
+    let lines: Vec<&[u8]> = headers.get_all("x-forwarded-for").collect();
     for line in lines.into_iter().rev() {
         for part in line.rsplit(|byte| *byte == b',') {
             if seen == position {
@@ -121,12 +120,12 @@ fn address_from_right(headers: &Headers, position: usize) -> Option<IpAddr> {
 
 /// Appends to the last line, as Envoy does, so that the order of all addresses stays.
 fn append_address(headers: &mut Headers, address: IpAddr) {
-    let all: Vec<&Bytes> = headers.get_all("x-forwarded-for").collect();
+    let all: Vec<&[u8]> = headers.get_all("x-forwarded-for").collect();
     if all.is_empty() {
         headers.append("x-forwarded-for", address.to_string());
         return;
     }
-    let mut joined = all.iter().map(|line| line.as_ref()).collect::<Vec<_>>().join(&b","[..]);
+    let mut joined = all.join(&b","[..]);
     joined.push(b',');
     joined.extend_from_slice(address.to_string().as_bytes());
     headers.set("x-forwarded-for", joined);

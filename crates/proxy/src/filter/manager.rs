@@ -137,7 +137,7 @@ impl Serving {
             // A stranger's id is kept, its decision to trace is not.
             sampling::pack(&mut head.headers, sampling::Reason::NotTraceable);
         }
-        exchange.request_id = head.headers.get(request_id::HEADER).cloned();
+        exchange.request_id = head.headers.get_bytes(request_id::HEADER);
         if head.is_connect() {
             // It has no path, and its port says where to.
             return Ok(());

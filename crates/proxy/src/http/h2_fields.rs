@@ -85,7 +85,7 @@ fn read_authority(uri: &Uri, headers: &Headers) -> Result<Bytes, Refusal> {
             return Err(invalid("host and :authority name different hosts"));
         }
         (Some(authority), _) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
-        (None, Some(host)) => host.clone(),
+        (None, Some(host)) => Bytes::copy_from_slice(host),
         (None, None) => return Err(Refusal::NO_HOST),
     };
     if !authority::is_valid(&authority) {
@@ -256,7 +256,7 @@ pub fn write_response(head: &ResponseHead) -> Result<Response<()>, Refusal> {
         && head.status >= 200
         && head.status != 204
         && let Some(length) = head.headers.get("content-length")
-        && let Ok(length) = HeaderValue::from_maybe_shared(length.clone())
+        && let Ok(length) = HeaderValue::from_bytes(length)
     {
         response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
     }
@@ -269,7 +269,7 @@ pub fn write_response(head: &ResponseHead) -> Result<Response<()>, Refusal> {
 /// A field cannot be written by the `http` crate.
 pub fn write_trailers(trailers: &Headers) -> Result<HeaderMap, Refusal> {
     let mut fields = HeaderMap::new();
-    for (name, value) in trailers.iter().filter(|(name, _)| hop::is_allowed_in_trailers(name)) {
+    for (name, value) in trailers.iter_to_keep().filter(|(name, _)| hop::is_allowed_in_trailers(name)) {
         append(&mut fields, name, value)?;
     }
     Ok(fields)
@@ -282,7 +282,7 @@ fn write_fields(
     length: Option<BodyLength>,
 ) -> Result<(), Refusal> {
     fields.reserve(headers.len());
-    for (name, value) in headers.iter() {
+    for (name, value) in headers.iter_to_keep() {
         let is = |have: &str| name.eq_ignore_ascii_case(have.as_bytes());
         let skipped = match name.len() {
             2 => is("te") && !value.eq_ignore_ascii_case(b"trailers"),
@@ -301,9 +301,9 @@ fn write_fields(
     Ok(())
 }
 
-fn append(fields: &mut HeaderMap, name: &Bytes, value: &Bytes) -> Result<(), Refusal> {
+fn append(fields: &mut HeaderMap, name: &[u8], value: Bytes) -> Result<(), Refusal> {
     let name = HeaderName::from_bytes(name).map_err(|_| invalid("a field name cannot be sent on HTTP/2"))?;
-    let value = HeaderValue::from_maybe_shared(value.clone())
+    let value = HeaderValue::from_maybe_shared(value)
         .map_err(|_| invalid("a field value has a control character"))?;
     fields.try_append(name, value).map_err(|_| invalid("too many fields for HTTP/2")).map(drop)
 }

@@ -109,7 +109,7 @@ impl OneStream<'_> {
         if matches!(head.length, BodyLength::None | BodyLength::Known(0)) && recv.is_end_stream() {
             return Body::empty();
         }
-        let expects = |value: &Bytes| value.eq_ignore_ascii_case(b"100-continue");
+        let expects = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
         let waits = head.headers.get("expect").is_some_and(expects);
         if waits {
             head.headers.remove("expect");
