@@ -68,7 +68,7 @@ pub fn apply(headers: &mut Headers, config: &HttpConnectionManager, remote: Sock
     let hops = config.xff_num_trusted_hops as usize;
     if !config.use_remote_address {
         if !headers.contains("x-forwarded-proto") {
-            headers.append("x-forwarded-proto", scheme);
+            headers.append_known("x-forwarded-proto", scheme);
         }
         let address = address_from_right(headers, hops).map_or(remote, |ip| SocketAddr::new(ip, 0));
         return Client { address, from_outside };
@@ -79,9 +79,9 @@ pub fn apply(headers: &mut Headers, config: &HttpConnectionManager, remote: Sock
         append_address(headers, remote.ip());
     }
     if hops == 0 || !headers.contains("x-forwarded-proto") {
-        headers.set("x-forwarded-proto", scheme);
+        headers.set_known("x-forwarded-proto", scheme);
     }
-    headers.set("x-envoy-external-address", address.ip().to_string());
+    headers.set_known("x-envoy-external-address", address.ip().to_string());
     Client { address, from_outside }
 }
 
@@ -122,13 +122,13 @@ fn address_from_right(headers: &Headers, position: usize) -> Option<IpAddr> {
 fn append_address(headers: &mut Headers, address: IpAddr) {
     let all: Vec<&[u8]> = headers.get_all("x-forwarded-for").collect();
     if all.is_empty() {
-        headers.append("x-forwarded-for", address.to_string());
+        headers.append_known("x-forwarded-for", address.to_string());
         return;
     }
     let mut joined = all.join(&b","[..]);
     joined.push(b',');
     joined.extend_from_slice(address.to_string().as_bytes());
-    headers.set("x-forwarded-for", joined);
+    headers.set_known("x-forwarded-for", joined);
 }
 
 #[cfg(test)]

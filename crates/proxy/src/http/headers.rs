@@ -133,7 +133,16 @@ impl Headers {
 
     /// Makes `value` the only value of `name`. A field that is there keeps its place and its spelling.
     pub fn set(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
-        let (name, value) = (token(name.into()), harmless(value.into()));
+        self.replace(token(name.into()), harmless(value.into()));
+    }
+
+    /// As [`Headers::set`], for a name that stands in the code: nobody needs to look at its bytes.
+    pub(crate) fn set_known(&mut self, name: &'static str, value: impl Into<Bytes>) {
+        debug_assert!(name.bytes().all(is_token_byte), "{name}");
+        self.replace(Bytes::from_static(name.as_bytes()), harmless(value.into()));
+    }
+
+    fn replace(&mut self, name: Bytes, value: Bytes) {
         let Some(first) = self.find(&name) else {
             self.push(name, value);
             return;
@@ -162,6 +171,12 @@ impl Headers {
     /// configuration computes can end its line.
     pub fn append(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
         self.push(token(name.into()), harmless(value.into()));
+    }
+
+    /// As [`Headers::append`], for a name that stands in the code.
+    pub(crate) fn append_known(&mut self, name: &'static str, value: impl Into<Bytes>) {
+        debug_assert!(name.bytes().all(is_token_byte), "{name}");
+        self.push(Bytes::from_static(name.as_bytes()), harmless(value.into()));
     }
 
     /// Removes every field of this name; returns the first value.
@@ -282,9 +297,10 @@ impl<N: Into<Bytes>, V: Into<Bytes>> FromIterator<(N, V)> for Headers {
     }
 }
 
-/// Equal lengths first: it tells nearly all names apart without looking at a letter.
+/// Equal lengths first: it tells nearly all names apart without looking at a letter. Then the bytes as they are, since
+/// most peers write the names as this proxy does.
 fn same_name(have: &[u8], name: &[u8]) -> bool {
-    have.len() == name.len() && have.eq_ignore_ascii_case(name)
+    have.len() == name.len() && (have == name || have.eq_ignore_ascii_case(name))
 }
 
 /// The value without the three bytes that could end a line or a string.
@@ -369,7 +385,8 @@ mod tests {
     fn set_keeps_place_and_removes_the_others() {
         let mut headers: Headers = [("A", "1"), ("B", "2"), ("a", "3"), ("C", "4")].into_iter().collect();
         headers.set("a", "changed");
-        let text: Vec<_> = headers.iter_to_keep().map(|(n, v)| format!("{:?}{v:?}", Bytes::copy_from_slice(n))).collect();
+        let text: Vec<_> =
+            headers.iter_to_keep().map(|(n, v)| format!("{:?}{v:?}", Bytes::copy_from_slice(n))).collect();
         assert_eq!(text, [r#"b"A"b"changed""#, r#"b"B"b"2""#, r#"b"C"b"4""#]);
         let sum: usize = headers.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
         assert_eq!(headers.byte_size(), sum);
