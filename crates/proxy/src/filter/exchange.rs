@@ -197,7 +197,7 @@ impl Exchange {
 }
 
 /// A gRPC status, when it is a number of at most two digits.
-pub fn grpc_status(value: Option<&Bytes>) -> Option<u8> {
+pub fn grpc_status(value: Option<&[u8]>) -> Option<u8> {
     std::str::from_utf8(value?).ok()?.parse().ok()
 }
 

@@ -5,7 +5,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bytes::Bytes;
 use config::model::HttpConnectionManager;
 
 use crate::http::Headers;
@@ -69,7 +68,7 @@ pub fn apply(headers: &mut Headers, config: &HttpConnectionManager, remote: Sock
     let hops = config.xff_num_trusted_hops as usize;
     if !config.use_remote_address {
         if !headers.contains("x-forwarded-proto") {
-            headers.append("x-forwarded-proto", scheme);
+            headers.append_known("x-forwarded-proto", scheme);
         }
         let address = address_from_right(headers, hops).map_or(remote, |ip| SocketAddr::new(ip, 0));
         return Client { address, from_outside };
@@ -80,9 +79,9 @@ pub fn apply(headers: &mut Headers, config: &HttpConnectionManager, remote: Sock
         append_address(headers, remote.ip());
     }
     if hops == 0 || !headers.contains("x-forwarded-proto") {
-        headers.set("x-forwarded-proto", scheme);
+        headers.set_known("x-forwarded-proto", scheme);
     }
-    headers.set("x-envoy-external-address", address.ip().to_string());
+    headers.set_known("x-envoy-external-address", address.ip().to_string());
     Client { address, from_outside }
 }
 
@@ -107,7 +106,7 @@ fn has_prefix(name: &[u8], prefix: &[u8]) -> bool {
 /// The address at that position from the right of all `x-forwarded-for` lines; `None` when it is no address.
 fn address_from_right(headers: &Headers, position: usize) -> Option<IpAddr> {
     let mut seen = 0;
-    let lines: Vec<&Bytes> = headers.get_all("x-forwarded-for").collect();
+    let lines: Vec<&[u8]> = headers.get_all("x-forwarded-for").collect();
     for line in lines.into_iter().rev() {
         for part in line.rsplit(|byte| *byte == b',') {
             if seen == position {
@@ -121,15 +120,15 @@ fn address_from_right(headers: &Headers, position: usize) -> Option<IpAddr> {
 
 /// Appends to the last line, as Envoy does, so that the order of all addresses stays.
 fn append_address(headers: &mut Headers, address: IpAddr) {
-    let all: Vec<&Bytes> = headers.get_all("x-forwarded-for").collect();
+    let all: Vec<&[u8]> = headers.get_all("x-forwarded-for").collect();
     if all.is_empty() {
-        headers.append("x-forwarded-for", address.to_string());
+        headers.append_known("x-forwarded-for", address.to_string());
         return;
     }
-    let mut joined = all.iter().map(|line| line.as_ref()).collect::<Vec<_>>().join(&b","[..]);
+    let mut joined = all.join(&b","[..]);
     joined.push(b',');
     joined.extend_from_slice(address.to_string().as_bytes());
-    headers.set("x-forwarded-for", joined);
+    headers.set_known("x-forwarded-for", joined);
 }
 
 #[cfg(test)]

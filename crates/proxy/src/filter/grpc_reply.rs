@@ -80,7 +80,7 @@ mod tests {
         assert_eq!((reply.status, reply.body.len()), (200, 0));
         assert_eq!(reply.headers.get_str("grpc-status"), Some("14"));
         assert_eq!(reply.headers.get_str("grpc-message"), Some("no 100%25 healthy%0Aupstream%C3%A9"));
-        assert_eq!(reply.headers.get_all("content-type").collect::<Vec<_>>(), ["application/grpc"]);
+        assert_eq!(reply.headers.get_all("content-type").collect::<Vec<_>>(), [b"application/grpc"]);
         for (status, grpc) in
             [(400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (500, 2), (504, 14), (418, 2)]
         {

@@ -132,12 +132,16 @@ impl Serving {
         };
         let has_one = head.headers.get(request_id::HEADER).is_some_and(|id| !id.is_empty());
         if rules.wants_new(has_one, exchange.client.from_outside) {
-            head.headers.set(request_id::HEADER, request_id::generate(&self.worker.random));
+            let id = request_id::generate(&self.worker.random);
+            head.headers.set_known(request_id::HEADER, id.clone());
+            exchange.request_id = Some(id);
         } else if has_one && exchange.client.from_outside && config.request_id.pack_trace_reason {
             // A stranger's id is kept, its decision to trace is not.
             sampling::pack(&mut head.headers, sampling::Reason::NotTraceable);
         }
-        exchange.request_id = head.headers.get(request_id::HEADER).cloned();
+        if exchange.request_id.is_none() {
+            exchange.request_id = head.headers.get_bytes(request_id::HEADER);
+        }
         if head.is_connect() {
             // It has no path, and its port says where to.
             return Ok(());
@@ -251,7 +255,7 @@ impl Serving {
         if self.connection.is_mesh_peer()
             && let Some(text) = self.failure(exchange)
         {
-            head.headers.set(Marks::HEADER, text);
+            head.headers.set_known(Marks::HEADER, text);
         }
         exchange.begin_response(head);
     }

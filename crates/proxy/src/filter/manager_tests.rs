@@ -246,7 +246,7 @@ async fn a_mesh_peer_is_believed_and_told() {
         head.headers.append("x-envoy-peer-metadata-id", caller.id);
         let session = mesh_session("spiffe://cluster.local/ns/production/sa/web");
         let answer = call(&proxy.connection(Some(session)), head, Body::empty()).await;
-        assert_eq!(answer.headers.get("x-envoy-peer-metadata"), Some(&proxy.shared.own.header));
+        assert_eq!(answer.headers.get("x-envoy-peer-metadata"), Some(&proxy.shared.own.header[..]));
         assert!(!upstream.requests.borrow()[0].contains("peer-metadata"));
         let labels = [
             "source_workload=\"web\"",

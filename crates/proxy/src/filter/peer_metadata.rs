@@ -57,8 +57,8 @@ impl Filter for PeerMetadata {
 
 fn tell(headers: &mut Headers, exchange: &Exchange) {
     let own = &exchange.worker.shared.own;
-    headers.set(HEADER, own.header.clone());
-    headers.set(HEADER_ID, own.id.clone());
+    headers.set_known(HEADER, own.header.clone());
+    headers.set_known(HEADER_ID, own.id.clone());
 }
 
 /// Removes both headers; returns the metadata if there was exactly one.

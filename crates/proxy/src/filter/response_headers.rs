@@ -22,19 +22,19 @@ pub fn complete(head: &mut ResponseHead, with: Completion<'_>) {
     let config = with.config;
     let name = || Bytes::copy_from_slice(config.server_name.as_bytes());
     match config.server_header {
-        ServerHeader::Overwrite => head.headers.set("server", name()),
+        ServerHeader::Overwrite => head.headers.set_known("server", name()),
         ServerHeader::AppendIfAbsent if !head.headers.contains("server") => {
-            head.headers.append("server", name())
+            head.headers.append_known("server", name())
         }
         ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
     }
     if !head.headers.contains("date") {
-        head.headers.append("date", with.date);
+        head.headers.append_known("date", with.date);
     }
     if config.always_set_request_id_in_response
         && let Some(id) = with.request_id
     {
-        head.headers.set(request_id::HEADER, id.clone());
+        head.headers.set_known(request_id::HEADER, id.clone());
     }
     if !config.via.is_empty() {
         head.headers.append("via", Bytes::copy_from_slice(config.via.as_bytes()));

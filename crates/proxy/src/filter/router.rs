@@ -132,7 +132,7 @@ impl Router {
                 sent_at = attempt.now;
                 self.tell_time_left(head, &timeouts, exchange);
                 if counts_attempts {
-                    head.headers.set("x-envoy-attempt-count", attempt.number.to_string());
+                    head.headers.set_known("x-envoy-attempt-count", attempt.number.to_string());
                 }
                 self.begin_attempt(head, attempt, forward, exchange);
             };
@@ -230,7 +230,7 @@ impl Router {
         }
         if let Some(target) = rewrite::target(&forward.path_rewrite, &picked.route.matcher, &head.target) {
             if !self.options.suppress_envoy_headers {
-                head.headers.set("x-envoy-original-path", head.target.clone());
+                head.headers.set_known("x-envoy-original-path", head.target.clone());
             }
             head.target = target.into();
         }
@@ -243,7 +243,7 @@ impl Router {
         if let Some(limit) = timeouts.expected(elapsed)
             && !self.options.suppress_envoy_headers
         {
-            head.headers.set("x-envoy-expected-rq-timeout-ms", limit.as_millis().to_string());
+            head.headers.set_known("x-envoy-expected-rq-timeout-ms", limit.as_millis().to_string());
         }
     }
 
@@ -285,10 +285,10 @@ impl Router {
         // As Envoy: nobody can tell how long an upstream took that answers before the request has come whole.
         if !self.options.suppress_envoy_headers && exchange.progress.end.get().is_some() {
             let milliseconds = now.saturating_duration_since(sent_at).as_millis();
-            head.headers.set("x-envoy-upstream-service-time", milliseconds.to_string());
+            head.headers.set_known("x-envoy-upstream-service-time", milliseconds.to_string());
         }
         if picked.virtual_host().is_some_and(|host| host.include_attempt_count_in_response) {
-            head.headers.set("x-envoy-attempt-count", exchange.record.attempts.to_string());
+            head.headers.set_known("x-envoy-attempt-count", exchange.record.attempts.to_string());
         }
         (head, body)
     }

@@ -94,7 +94,7 @@ pub fn begin(head: &mut RequestHead, picked: Option<&Picked>, exchange: &mut Exc
         cells.of(reason).increment();
     }
     if reason != Reason::NotTraceable || exchange.request_id.is_some() {
-        exchange.request_id = head.headers.get(request_id::HEADER).cloned();
+        exchange.request_id = head.headers.get_bytes(request_id::HEADER);
     }
     let decorator = route.and_then(|route| route.decorator.as_ref());
     let mut announced = decorator.filter(|it| it.propagate).map(|it| it.operation.clone());
@@ -200,9 +200,9 @@ pub fn end(exchange: &mut Exchange) {
 
 impl Recording {
     fn grpc(&mut self, headers: &Headers) {
-        if let Some(status) = headers.get("grpc-status") {
-            self.grpc_status = Some(status.clone());
-            self.grpc_message = headers.get("grpc-message").cloned();
+        if let Some(status) = headers.get_bytes("grpc-status") {
+            self.grpc_status = Some(status);
+            self.grpc_message = headers.get_bytes("grpc-message");
         }
     }
 }
@@ -371,7 +371,7 @@ impl Ending<'_> {
             ":path" => Some(request.target.clone()),
             ":method" => Some(Bytes::copy_from_slice(request.method.as_str().as_bytes())),
             ":scheme" => Some(Bytes::from_static(request.scheme.as_str().as_bytes())),
-            name => request.headers.get(name).cloned(),
+            name => request.headers.get_bytes(name),
         }
     }
 

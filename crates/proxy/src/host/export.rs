@@ -163,12 +163,12 @@ fn framed(payload: &[u8]) -> Bytes {
 
 /// Reads an answer to its end, so that its connection can be used again.
 async fn outcome(status: u16, headers: Headers, mut body: Body, grpc: bool) -> Sent {
-    let mut said = headers.get("grpc-status").cloned();
+    let mut said = headers.get_bytes("grpc-status");
     let mut read = 0;
     while let Some(frame) = body.frame().await {
         match frame {
             Ok(Frame::Data(data)) => read += data.len(),
-            Ok(Frame::Trailers(trailers)) => said = trailers.get("grpc-status").cloned().or(said),
+            Ok(Frame::Trailers(trailers)) => said = trailers.get_bytes("grpc-status").or(said),
             Err(_) => return Sent::Failed,
         }
         if read > LONGEST_ANSWER {

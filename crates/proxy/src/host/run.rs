@@ -17,7 +17,6 @@ use super::bootstrap::{self, Loaded};
 use super::options::{Mode, Options};
 use super::survive::{Known, Survival};
 use super::{export, node, observe};
-use crate::admin;
 use crate::filter::denial_log::DenialLog;
 use crate::filter::{self, Shared};
 use crate::identity;
@@ -30,6 +29,7 @@ use crate::telemetry::registry::{Computed, SERIES_IDLE};
 use crate::tls::Secrets;
 use crate::upstream::transport::Transport;
 use crate::upstream::{Environment, outlier_sweep, resolve};
+use crate::{admin, allocator};
 
 /// How long the access logs get for their last lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -111,6 +111,7 @@ pub(super) async fn serve(options: Options, loaded: Loaded) -> Result<(), String
         return Err(failures.join("; "));
     }
     host.start_tasks(&tasks, manager, complete, state, known)?;
+    allocator::give_back();
     let grace = host.options.drain_time() + LAST_STEPS;
     let result = supervisor.run(grace).await.map_err(|error| error.to_string());
     // Workers end with their last sender; before, they finish what runs.

@@ -55,6 +55,8 @@ pub struct Connection<IO> {
     pub(crate) options: ClientOptions,
     requests: u64,
     idle_timeout: Option<Duration>,
+    /// Whoever took it has looked that it is open, and sends at once.
+    looked: bool,
 }
 
 /// A request that got no response.
@@ -79,7 +81,13 @@ pub struct SendError {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// Takes over a connected stream. It stays in this box while it changes hands, many times a request.
     pub fn new(io: IO, options: ClientOptions) -> Box<Self> {
-        Box::new(Connection { transport: Transport::new(io), options, requests: 0, idle_timeout: None })
+        Box::new(Connection {
+            transport: Transport::new(io),
+            options,
+            requests: 0,
+            idle_timeout: None,
+            looked: false,
+        })
     }
 
     /// How many requests were sent on it.
@@ -106,6 +114,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         self.poll_closed(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
+    /// As [`Connection::is_reusable`], for whoever sends at once: [`Connection::send`] does not look again.
+    pub fn is_reusable_now(&mut self) -> bool {
+        self.looked = self.is_reusable();
+        self.looked
+    }
+
     /// Sends a request and waits for the head of its response. Interim responses other than 100 go to `informational`.
     ///
     /// The upload goes on while the response's body is polled. `on_end` gets the connection back or learns that it is
@@ -122,7 +136,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     {
         let reused = self.requests > 0;
         self.requests += 1;
-        if !self.is_reusable() {
+        if !std::mem::take(&mut self.looked) && !self.is_reusable() {
             on_end(Ended::Closed);
             let mut error =
                 SendError::upstream(Reason::UpstreamReset, "the upstream closed the idle connection");

@@ -165,7 +165,7 @@ fn fields(out: &mut BytesMut, headers: &Headers, host: Option<&Bytes>, length: L
         _ => None,
     };
     let mut host = host;
-    for (name, value) in headers.iter() {
+    for (name, value, line) in headers.lines() {
         let is = |have: &str| name.eq_ignore_ascii_case(have.as_bytes());
         match name.len() {
             4 if host.is_some() && is("host") => {
@@ -188,7 +188,10 @@ fn fields(out: &mut BytesMut, headers: &Headers, host: Option<&Bytes>, length: L
                 }
             }
             10 | 16 if hop::is_hop_by_hop(name) => {}
-            _ => field(out, name, value),
+            _ => match line {
+                Some(line) => out.put_slice(line),
+                None => field(out, name, value),
+            },
         }
     }
     match pending {

@@ -50,11 +50,9 @@ pub(crate) struct Fields {
 impl Fields {
     /// Walks the fields of `head`; `parsed` borrows from it.
     pub(crate) fn walk(head: &Bytes, parsed: &[Header<'_>]) -> Result<Fields, Refusal> {
-        let mut fields = Fields { headers: Headers::with_capacity(parsed.len() + 4), ..Fields::default() };
+        let mut fields = Fields { headers: Headers::of_head(head, parsed.len() + 4), ..Fields::default() };
         for field in parsed {
-            let name = head.slice_ref(field.name.as_bytes());
-            let value = if field.value.is_empty() { Bytes::new() } else { head.slice_ref(field.value) };
-            fields.take(head, name, value)?;
+            fields.take(head, field.name.as_bytes(), field.value)?;
         }
         fields.connection.strip(&mut fields.headers)?;
         Ok(fields)
@@ -67,59 +65,58 @@ impl Fields {
         }
     }
 
-    fn take(&mut self, head: &Bytes, name: Bytes, value: Bytes) -> Result<(), Refusal> {
+    fn take(&mut self, head: &Bytes, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        let kept = || if value.is_empty() { Bytes::new() } else { head.slice_ref(value) };
         let is = |have: &str| name.eq_ignore_ascii_case(have.as_bytes());
         match name.len() {
             2 if is("te") => {
                 // `trailers` is the only one that a proxy which re-frames can honour.
                 let trailers = |part: &[u8]| part.trim_ascii().eq_ignore_ascii_case(b"trailers");
                 if value.split(|byte| *byte == b',').any(trailers) {
-                    self.headers.push(name, Bytes::from_static(b"trailers"));
+                    self.headers.push(head.slice_ref(name), Bytes::from_static(b"trailers"));
                 }
                 return Ok(());
             }
-            4 if is("host") => self.take_host(value.clone())?,
+            4 if is("host") => self.take_host(kept())?,
             6 if is("expect") => {
-                self.expect = Some(value);
+                self.expect = Some(kept());
                 return Ok(());
             }
             10 if is("keep-alive") => {
-                self.keep_alive = Some(value);
+                self.keep_alive = Some(kept());
                 return Ok(());
             }
             7 if is("upgrade") => {
                 let several = self.upgrade.is_some();
-                self.upgrade = Some(if several { Bytes::new() } else { value });
+                self.upgrade = Some(if several { Bytes::new() } else { kept() });
                 return Ok(());
             }
             10 if is("connection") => {
-                self.connection.push(value);
+                self.connection.push(kept());
                 return Ok(());
             }
             14 if is("http2-settings") => {
-                self.http2_settings.push(value);
+                self.http2_settings.push(kept());
                 return Ok(());
             }
-            14 if is("content-length") => {
-                self.framing.content_length(&value, between(head, &name, &value))?
-            }
+            14 if is("content-length") => self.framing.content_length(value, between(head, name, value))?,
             17 if is("transfer-encoding") => {
-                self.framing.transfer_encoding(&value, between(head, &name, &value))?;
+                self.framing.transfer_encoding(value, between(head, name, value))?;
             }
             16 if is("proxy-connection") => {
-                self.proxy_connection.push(value);
+                self.proxy_connection.push(kept());
                 return Ok(());
             }
-            _ if hop::is_hop_by_hop(&name) => return Ok(()),
+            _ if hop::is_hop_by_hop(name) => return Ok(()),
             _ => {}
         }
-        self.headers.push(name, value);
+        self.headers.push_received(name, value);
         Ok(())
     }
 }
 
 /// Everything between the colon after `name` and the end of the line; both are slices of `head`.
-fn between<'h>(head: &'h Bytes, name: &Bytes, value: &Bytes) -> &'h [u8] {
+fn between<'h>(head: &'h Bytes, name: &[u8], value: &[u8]) -> &'h [u8] {
     let start = (name.as_ptr() as usize).saturating_sub(head.as_ptr() as usize) + name.len() + 1;
     let rest = head.get(start..).unwrap_or_default();
     let end = memchr::memchr(b'\r', rest).unwrap_or(rest.len());

@@ -1,8 +1,6 @@
 //! How long a message is (RFC 9112, section 6.3), in the strict reading: whatever two parsers could read in two ways is
 //! refused, because the difference is how requests are smuggled.
 
-use bytes::Bytes;
-
 use super::head::{BodyLength, Version};
 use super::refusal::Refusal;
 
@@ -15,7 +13,7 @@ pub(crate) struct FramingFields {
 
 impl FramingFields {
     /// Takes a `content-length` field; `raw` is what stands between the colon and the line end.
-    pub(crate) fn content_length(&mut self, value: &Bytes, raw: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn content_length(&mut self, value: &[u8], raw: &[u8]) -> Result<(), Refusal> {
         if self.content_length.is_some() {
             return Err(Refusal::Malformed("content-length occurs more than once"));
         }
@@ -25,7 +23,7 @@ impl FramingFields {
     }
 
     /// Takes a `transfer-encoding` field. Only `chunked`, once, is a coding that all peers read alike.
-    pub(crate) fn transfer_encoding(&mut self, value: &Bytes, raw: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn transfer_encoding(&mut self, value: &[u8], raw: &[u8]) -> Result<(), Refusal> {
         if self.chunked {
             return Err(Refusal::Malformed("transfer-encoding occurs more than once"));
         }
@@ -84,6 +82,8 @@ pub(crate) fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn length(fields: &[(&str, &'static str)], version: Version) -> Result<Option<BodyLength>, Refusal> {

@@ -21,7 +21,7 @@ fn keeps_order_and_letters() {
     assert_eq!((head.method.as_str(), head.scheme, &head.target[..]), ("POST", Scheme::Http, &b"/a?b=c"[..]));
     assert_eq!((&head.authority[..], head.length), (&b"Shop:80"[..], BodyLength::Known(4)));
     assert_eq!((head.path(), head.query()), (&b"/a"[..], Some(&b"b=c"[..])));
-    let names: Vec<_> = head.headers.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<_> = head.headers.iter().map(|(name, _)| String::from_utf8_lossy(name)).collect();
     assert_eq!(names, ["X-Custom-CASE", "hOST", "x-empty", "Content-Length"]);
     assert_eq!(head.headers.get_str("x-empty"), Some(""));
     assert!(parsed.keep_alive && !parsed.expects_continue);
@@ -33,7 +33,7 @@ fn fields_of_the_hop_are_gone() {
          Keep-Alive: 5\r\nProxy-Connection: x\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\nTE: gzip, trailers\r\n\
          Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
     let parsed = read(text).unwrap();
-    let names: Vec<_> = parsed.head.headers.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<_> = parsed.head.headers.iter().map(|(name, _)| String::from_utf8_lossy(name)).collect();
     assert_eq!(names, ["Host", "Authorization", "TE", "Transfer-Encoding"]);
     assert_eq!(parsed.head.headers.get_str("te"), Some("trailers"));
     assert!(!parsed.keep_alive && parsed.expects_continue);

@@ -319,7 +319,7 @@ where
 
     fn must_close(&self, head: &ResponseHead) -> bool {
         let mut asked = ConnectionFields::default();
-        head.headers.get_all("connection").for_each(|value| asked.push(value.clone()));
+        head.headers.get_all("connection").for_each(|value| asked.push(Bytes::copy_from_slice(value)));
         let shared = self.shared.borrow();
         shared.broken || shared.continue_pending || asked.has("close") || self.is_aged() || self.is_draining()
     }

@@ -34,12 +34,16 @@ impl ConnectionFields {
     /// nominates are refused, as Envoy does.
     pub(crate) fn strip(&self, headers: &mut Headers) -> Result<(), Refusal> {
         for option in self.options() {
+            // What nearly every message says: such fields never came so far.
+            if option.eq_ignore_ascii_case(b"close") || is_hop_by_hop(option) {
+                continue;
+            }
             if is_never_nominated(option) {
                 return Err(Refusal::Malformed(
                     "connection nominates host, a pseudo-header or an x-forwarded field",
                 ));
             }
-            if option.is_empty() || option.eq_ignore_ascii_case(b"close") || is_protected(option) {
+            if option.is_empty() || is_protected(option) {
                 continue;
             }
             if let Ok(name) = std::str::from_utf8(option) {

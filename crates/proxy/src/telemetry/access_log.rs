@@ -116,7 +116,7 @@ impl AccessLogs {
 }
 
 fn capture(sources: &[HeaderSource], headers: &Headers) -> Captured {
-    sources.iter().map(|source| pick(source, |name| headers.get(name).cloned())).collect()
+    sources.iter().map(|source| pick(source, |name| headers.get_bytes(name))).collect()
 }
 
 fn pick(source: &HeaderSource, find: impl Fn(&str) -> Option<Bytes>) -> Option<Bytes> {
@@ -129,7 +129,7 @@ fn request(head: &RequestHead, name: &str) -> Option<Bytes> {
         ":path" => Some(head.target.clone()),
         ":authority" | "host" => Some(head.authority.clone()),
         ":scheme" => Some(Bytes::from_static(head.scheme.as_str().as_bytes())),
-        name => head.headers.get(name).cloned(),
+        name => head.headers.get_bytes(name),
     }
 }
 

@@ -149,7 +149,7 @@ impl PeerCache {
     /// The workload that the header describes; `None` when it cannot be read.
     pub fn get(
         &self,
-        header: &Bytes,
+        header: &[u8],
         registry: &super::Registry,
     ) -> Option<super::intern::Interned<Workload>> {
         let mut last = self.last.borrow_mut();

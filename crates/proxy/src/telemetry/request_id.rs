@@ -25,6 +25,8 @@ impl RequestIdRules {
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Where the digits of each byte stand: 8-4-4-4-12.
+const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
 /// A new id.
 pub fn generate(random: &Random) -> Bytes {
@@ -32,14 +34,9 @@ pub fn generate(random: &Random) -> Bytes {
     bits = (bits & !(0xf << 76)) | (0x4 << 76); // version 4
     bits = (bits & !(0x3 << 62)) | (0x2 << 62); // variant 10
     let mut text = [b'-'; 36];
-    let mut at = 0;
-    for (place, byte) in bits.to_be_bytes().into_iter().enumerate() {
-        if matches!(place, 4 | 6 | 8 | 10) {
-            at += 1;
-        }
+    for (at, byte) in PLACES.into_iter().zip(bits.to_be_bytes()) {
         text[at] = HEX[usize::from(byte >> 4)];
         text[at + 1] = HEX[usize::from(byte & 15)];
-        at += 2;
     }
     Bytes::copy_from_slice(&text)
 }

@@ -92,7 +92,7 @@ impl IdleList {
                 return None;
             }
             let mut idle = self.0.pop()?;
-            if !idle.http1.connection.is_reusable() {
+            if !idle.http1.connection.is_reusable_now() {
                 limit.closed_at(age);
                 continue;
             }

@@ -124,7 +124,7 @@ fn read(decoder: &mut Decoder, bytes: &[u8]) -> Result<Block, Malformed> {
 
 /// All fields of a block, pseudo-headers first.
 fn fields(block: &Block) -> Fields {
-    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let pseudo = [
         (":method", &block.method),
         (":scheme", &block.scheme),

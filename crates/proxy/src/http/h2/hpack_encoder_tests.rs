@@ -24,7 +24,7 @@ impl Pair {
         let limits = Limits { max_headers_bytes: 1 << 20, max_headers_count: 1 << 20 };
         let mut block = Block::new(limits);
         self.decoder.read(&out, &mut block).unwrap();
-        let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         (block.headers.iter().map(|(name, value)| (text(name), text(value))).collect(), out.to_vec())
     }
 }

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base::{Blame, Reason};
-use bytes::Bytes;
 
 use super::code::Code;
 use super::connection::{Accepted, Core};
@@ -96,7 +95,7 @@ impl<'h> Exchange<'h> {
         if matches!(head.length, BodyLength::None | BodyLength::Known(0)) && ended {
             return Body::empty();
         }
-        let expects = |value: &Bytes| value.eq_ignore_ascii_case(b"100-continue");
+        let expects = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
         let waits = head.headers.get("expect").is_some_and(expects);
         if waits {
             head.headers.remove("expect");

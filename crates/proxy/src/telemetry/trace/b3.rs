@@ -65,7 +65,7 @@ fn parse_trace(text: &[u8]) -> Option<(u128, bool)> {
     hexadecimal(text).map(|id| (u128::from(id), false))
 }
 
-fn parse_several(trace: &[u8], span: &[u8], parent: Option<&Bytes>) -> Option<SpanContext> {
+fn parse_several(trace: &[u8], span: &[u8], parent: Option<&[u8]>) -> Option<SpanContext> {
     let (trace_id, wide) = parse_trace(trace)?;
     let parent_id = match parent {
         Some(text) if !text.is_empty() => hexadecimal(text)?,

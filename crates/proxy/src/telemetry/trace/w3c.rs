@@ -50,7 +50,8 @@ fn state(headers: &Headers) -> Bytes {
     let mut lines = headers.get_all(TRACESTATE);
     let Some(first) = lines.next() else { return Bytes::new() };
     let Some(second) = lines.next() else {
-        return if first.len() > LONGEST_STATE { Bytes::new() } else { first.clone() };
+        let kept = headers.get_bytes(TRACESTATE).filter(|line| line.len() <= LONGEST_STATE);
+        return kept.unwrap_or_default();
     };
     let mut all = first.to_vec();
     for line in std::iter::once(second).chain(lines) {
