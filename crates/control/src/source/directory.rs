@@ -386,26 +386,41 @@ fn follow(settings: Settings, sink: &dyn Sink, hints: Sender<Wake>, woken: &Rece
     let (debounce, rescan, root) = (settings.debounce, settings.rescan, settings.root.clone());
     let mut directory = Directory::new(settings);
     let mut watch: Option<TreeWatch> = None;
-    let mut synced = false;
+    let mut start = Start::default();
     loop {
         if watch.is_none() {
-            watch = start_watch(&root, &hints, synced);
+            watch = start_watch(&root, &hints, start.over);
         }
         let look = directory.look(SystemTime::now());
-        if look.replaced && synced {
+        if look.replaced && start.over {
             watch = watch.and_then(|mut watch| watch.renew().is_ok().then_some(watch));
         }
+        let starts = start.ends_with(&look);
         if let Some(update) = look.update {
             sink.apply(update);
         }
-        if !synced && look.whole && !look.again {
-            synced = true;
+        if starts {
             sink.synced();
         }
         let pause = if look.again { debounce } else { rescan };
         if wait(woken, pause, debounce) == Wake::Stop {
             return;
         }
+    }
+}
+
+/// Whether all that was there at the beginning has been read.
+#[derive(Debug, Default)]
+struct Start {
+    over: bool,
+}
+
+impl Start {
+    /// Whether that look was the one that ends it.
+    fn ends_with(&mut self, look: &Look) -> bool {
+        let ends = !self.over && look.whole && !look.again;
+        self.over |= ends;
+        ends
     }
 }
 

@@ -291,6 +291,17 @@ impl Sink for Recorder {
     }
 }
 
+#[test]
+fn the_start_ends_once_with_the_first_look_that_is_whole() {
+    let look = |whole, again| Look { whole, again, ..Look::default() };
+    let mut start = Start::default();
+    let ends: Vec<_> = [look(false, false), look(true, true), look(true, false), look(true, false)]
+        .iter()
+        .map(|look| start.ends_with(look))
+        .collect();
+    assert_eq!(ends, [false, false, true, false]);
+}
+
 #[tokio::test]
 async fn the_thread_tells_the_start_then_every_change_until_the_drain() {
     let f = fixture();
