@@ -110,8 +110,10 @@ mod tests {
             ],
         };
         apply(&operations, &mut headers, None);
-        let text: Vec<_> =
-            headers.iter_to_keep().map(|(n, v)| format!("{:?}={v:?}", Bytes::copy_from_slice(n))).collect();
+        let text: Vec<_> = headers
+            .iter()
+            .map(|(n, v)| format!("{:?}={:?}", Bytes::copy_from_slice(n), Bytes::copy_from_slice(v)))
+            .collect();
         assert_eq!(text, [r#"b"B"=b"2""#, r#"b"C"=b"x""#, r#"b"b"=b"more""#, r#"b"d"=b"z""#]);
     }
 }
