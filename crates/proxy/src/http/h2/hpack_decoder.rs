@@ -229,7 +229,7 @@ impl<'a> Reader<'a> {
             return Ok(Text::Plain(bytes));
         }
         let start = scratch.len();
-        huffman::walk(bytes, |byte| scratch.push(byte)).ok_or(Malformed)?;
+        huffman::decode(bytes, scratch).ok_or(Malformed)?;
         Ok(Text::Decoded(start, scratch.len()))
     }
 }

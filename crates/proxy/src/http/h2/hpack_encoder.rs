@@ -16,6 +16,8 @@ use crate::http::headers::is_token_byte;
 
 /// Fields that were seen once, by their hash.
 const SEEN: usize = 64;
+/// Places of the look-up: about as many as the table has entries.
+const PLACES: usize = 128;
 /// Larger fields stay out of the table.
 const LARGEST_KEPT: usize = 512;
 
@@ -40,12 +42,24 @@ pub(crate) struct Encoder {
     /// Sizes that the peer has to be told with the next block: the smallest one that held since, and the last one.
     resized: Option<(usize, usize)>,
     seen: [u32; SEEN],
+    /// Entries that ever were.
+    inserted: u16,
+    /// For each hash the number of the newest entry that has it: where that one is gone, the older ones are too.
+    newest: [u16; PLACES],
 }
 
 impl Encoder {
     pub(crate) fn new() -> Self {
         let size = DEFAULT_TABLE as usize;
-        Encoder { table: VecDeque::new(), used: 0, size, resized: None, seen: [0; SEEN] }
+        Encoder {
+            table: VecDeque::new(),
+            used: 0,
+            size,
+            resized: None,
+            seen: [0; SEEN],
+            inserted: 0,
+            newest: [0; PLACES],
+        }
     }
 
     /// The peer keeps a table of at most that size.
@@ -79,11 +93,7 @@ impl Encoder {
     /// Writes a field; its name may have upper-case letters, which become lower-case ones.
     pub(crate) fn field(&mut self, out: &mut BytesMut, name: &[u8], value: &[u8]) -> Result<(), Unwritable> {
         let hash = hash(name, value);
-        let known = self
-            .table
-            .iter()
-            .position(|entry| entry.hash == hash && entry.value == value && same_name(&entry.name, name));
-        if let Some(index) = known {
+        if let Some(index) = self.find(hash, name, value) {
             number(out, 0x80, 7, index + 1 + ENTRIES);
             return Ok(());
         }
@@ -119,9 +129,22 @@ impl Encoder {
             both.extend_from_slice(value);
             let mut both = both.freeze();
             let name = both.split_to(name.len());
+            self.inserted = self.inserted.wrapping_add(1);
+            self.newest[hash as usize % PLACES] = self.inserted;
             self.table.push_front(Entry { hash, name, value: both });
         }
         Ok(())
+    }
+
+    /// Where the field is in the table.
+    fn find(&self, hash: u32, name: &[u8], value: &[u8]) -> Option<usize> {
+        let is = |entry: &Entry| entry.hash == hash && entry.value == value && same_name(&entry.name, name);
+        let newest = self.inserted.wrapping_sub(self.newest[hash as usize % PLACES]);
+        if is(self.table.get(usize::from(newest))?) {
+            return Some(usize::from(newest));
+        }
+        // Another field stands in its place.
+        self.table.iter().position(is)
     }
 
     /// Makes room for an entry of that size.
@@ -181,7 +204,7 @@ fn hash(name: &[u8], value: &[u8]) -> u32 {
             }
         }
     }
-    (hash >> 32) as u32 | 1
+    (hash >> 32) as u32 | 1 << 31
 }
 
 /// Without the bit that tells letters' cases apart.

@@ -69,41 +69,39 @@ const fn build() -> Code {
     code
 }
 
-/// Calls `seen` with every byte of the string and says how many there are; `None` when it holds the code of the end, or its
-/// padding is not less than eight ones (section 5.2).
-pub(crate) fn walk(bytes: &[u8], mut seen: impl FnMut(u8)) -> Option<usize> {
-    let (mut bits, mut have, mut decoded) = (0u64, 0u32, 0);
-    let mut rest = bytes.iter();
-    loop {
-        while have <= 56
-            && let Some(byte) = rest.next()
-        {
-            bits = bits << 8 | u64::from(*byte);
-            have += 8;
+/// Appends the string to `out`; `None` when it holds the code of the end, or its padding is not less than eight ones
+/// (section 5.2).
+pub(crate) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let (mut rest, mut bits, mut have) = (bytes, 0u64, 0u32);
+    let mut at = out.len();
+    // The shortest code has five bits.
+    out.resize(at + bytes.len() * 8 / 5 + 1, 0);
+    let whole = loop {
+        if have < 32 {
+            if let Some((four, more)) = rest.split_first_chunk::<4>() {
+                bits |= u64::from(u32::from_be_bytes(*four)) << (32 - have);
+                (have, rest) = (have + 32, more);
+            } else {
+                while let Some((byte, more)) = rest.split_first() {
+                    bits |= u64::from(*byte) << (56 - have);
+                    (have, rest) = (have + 8, more);
+                }
+            }
         }
-        if have == 0 {
-            return Some(decoded);
-        }
-        // The next bits, ones behind the end: so padding looks like the beginning of the end's code.
-        let next =
-            if have >= 32 { bits >> (have - 32) } else { bits << (32 - have) | ((1 << (32 - have)) - 1) };
-        let next = next as u32;
-        let (mut symbol, mut length) = TABLE.quick[(next >> (32 - QUICK)) as usize];
+        let (mut symbol, mut length) = TABLE.quick[(bits >> (64 - QUICK)) as usize];
         if length == 0 {
-            let Some((long, bits)) = long_code(next) else {
-                // Only the end's code is left: it is padding when it was not whole.
-                return padding(bits, have).then_some(decoded);
-            };
-            (symbol, length) = (long, bits);
+            // Ones behind the end: so padding looks like the beginning of the end's code.
+            let next = (bits >> 32) as u32 | u32::MAX.checked_shr(have).unwrap_or(0);
+            let Some(long) = long_code(next) else { break padding(bits, have) };
+            (symbol, length) = long;
         }
-        if u32::from(length) > have {
-            return padding(bits, have).then_some(decoded);
-        }
-        seen(symbol);
-        decoded += 1;
-        have -= u32::from(length);
-        bits &= (1 << have) - 1;
-    }
+        let Some(left) = have.checked_sub(u32::from(length)) else { break padding(bits, have) };
+        *out.get_mut(at)? = symbol;
+        at += 1;
+        (bits, have) = (bits << length, left);
+    };
+    out.truncate(at);
+    whole.then_some(())
 }
 
 /// The symbol of a code with more than [`QUICK`] bits; `None`: the end's.
@@ -118,9 +116,9 @@ fn long_code(next: u32) -> Option<(u8, u8)> {
     })
 }
 
-/// Whether what is left is less than eight ones.
+/// Whether what is left, in the highest bits, is less than eight ones.
 fn padding(bits: u64, have: u32) -> bool {
-    have < 8 && bits == (1 << have) - 1
+    have < 8 && bits == !(u64::MAX >> have)
 }
 
 #[cfg(test)]
@@ -150,10 +148,10 @@ pub(crate) mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
-        let mut text = Vec::new();
-        let length = walk(bytes, |byte| text.push(byte))?;
-        assert_eq!(length, text.len());
-        Some(text)
+        let mut text = b"before".to_vec();
+        super::decode(bytes, &mut text)?;
+        assert!(text.starts_with(b"before"));
+        Some(text.split_off(6))
     }
 
     /// The strings of RFC 7541, appendix C.4 and C.6.

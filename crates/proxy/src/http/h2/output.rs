@@ -11,6 +11,9 @@ use tokio::io::AsyncWrite;
 use super::frame::{self, FrameHead, HEAD, MAX_PAYLOAD};
 use crate::http::h1_buffers::COPY_BELOW;
 
+/// Room that is taken at once: what most turns write.
+const ROOM: usize = 4 * 1024;
+
 /// Frames that wait to be written.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
@@ -36,6 +39,13 @@ impl Output {
         self.tail.put_slice(bytes);
     }
 
+    /// Not many small steps.
+    fn make_room(&mut self) {
+        if self.tail.capacity() == 0 {
+            self.tail.reserve(ROOM);
+        }
+    }
+
     /// Queues a small frame.
     pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         self.tail.put_slice(&FrameHead { length: payload.len(), kind, flags, stream }.to_bytes());
@@ -46,6 +56,7 @@ impl Output {
     pub(crate) fn data(&mut self, stream: u32, bytes: Bytes, ends: bool) {
         let flags = if ends { frame::END_STREAM } else { 0 };
         let head = FrameHead { length: bytes.len(), kind: frame::DATA, flags, stream };
+        self.make_room();
         self.tail.put_slice(&head.to_bytes());
         if bytes.len() < COPY_BELOW {
             self.tail.put_slice(&bytes);
@@ -63,6 +74,7 @@ impl Output {
         ends: bool,
         write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.make_room();
         let start = self.tail.len();
         self.tail.put_slice(&[0; HEAD]);
         if let Err(error) = write(&mut self.tail) {
