@@ -1,4 +1,4 @@
-"""Receives spans and prints each as a line of JSON. Decodes with the messages that OpenTelemetry publishes.
+"""Receives spans and records of logs and prints each as a line of JSON. Decodes with the messages that OpenTelemetry publishes.
 
 Usage: collector.py GRPC_PORT HTTP_PORT
 """
@@ -10,6 +10,8 @@ from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs_service
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc as logs_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2 as trace
@@ -58,6 +60,31 @@ def otlp(protocol, request, headers):
                 })
 
 
+def plain(value):
+    """Texts, lists and fields."""
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [plain(it) for it in value.array_value.values]
+    if kind == "kvlist_value":
+        return {it.key: plain(it.value) for it in value.kvlist_value.values}
+    assert kind == "string_value", value
+    return value.string_value
+
+
+def logs(request, headers):
+    for of_resource in request.resource_logs:
+        resource = {it.key: plain(it.value) for it in of_resource.resource.attributes}
+        for of_scope in of_resource.scope_logs:
+            for record in of_scope.log_records:
+                say({
+                    "headers": headers,
+                    "resource": resource,
+                    "body": plain(record.body),
+                    "attributes": {it.key: plain(it.value) for it in record.attributes},
+                    "time": record.time_unix_nano // 1000,
+                })
+
+
 def zipkin(body, headers):
     for span in json.loads(body):
         assert len(span["traceId"]) in (16, 32) and len(span["id"]) == 16, span
@@ -82,6 +109,12 @@ class Service(service_grpc.TraceServiceServicer):
     def Export(self, request, context):
         otlp("grpc", request, dict(context.invocation_metadata()))
         return service.ExportTraceServiceResponse()
+
+
+class Logs(logs_grpc.LogsServiceServicer):
+    def Export(self, request, context):
+        logs(request, dict(context.invocation_metadata()))
+        return logs_service.ExportLogsServiceResponse()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -120,6 +153,7 @@ def main():
     grpc_port, http_port = sys.argv[1:]
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
     service_grpc.add_TraceServiceServicer_to_server(Service(), server)
+    logs_grpc.add_LogsServiceServicer_to_server(Logs(), server)
     server.add_insecure_port("127.0.0.1:" + grpc_port)
     server.start()
     web = ThreadingHTTPServer(("127.0.0.1", int(http_port)), Handler)

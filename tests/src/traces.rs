@@ -99,6 +99,18 @@ impl Collector {
         Collector { process, grpc, http }
     }
 
+    /// Where it takes gRPC.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// The records of access logs that it has received.
+    pub fn records(&self) -> Vec<Value> {
+        let log = self.process.log();
+        let whole = log.lines().filter(|line| line.contains("\"body\""));
+        whole.filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     /// What it has received.
     pub fn spans(&self) -> Vec<Span> {
         let log = self.process.log();

@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(config.proxy_metadata().and_then(|map| map.get("A")).map(String::as_str), Some("b"));
         assert_eq!(
             problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["mesh.yaml:7:17: warning: MeshConfig: defaultConfig.proxyMetadata: accepted, not acting yet"]
+            ["mesh.yaml:7:33: warning: MeshConfig: defaultConfig.proxyMetadata.A: accepted, not acting yet"]
         );
     }
 

@@ -1,8 +1,9 @@
-//! Small types that two or more rooms share: SPIFFE ids, the clock trait, reason codes.
+//! Small types that two or more rooms share: SPIFFE ids, the clock trait, reason codes, expressions.
 //!
 //! Pure: no IO, no tokio, no global state.
 
 pub mod clock;
+pub mod expression;
 pub mod reason;
 pub mod spiffe;
 

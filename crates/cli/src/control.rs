@@ -70,6 +70,30 @@ pub fn ask(address: Address, path: &str) -> Result<Value, Error> {
     serde_json::from_slice(&answer.body).map_err(|_| stranger(address))
 }
 
+/// Something that changes what proxies do, one JSON answer.
+///
+/// # Errors
+/// `tulled` is not there, or says no.
+pub fn command(address: Address, path: &str) -> Result<Value, Error> {
+    let asking = async {
+        let (_drain, watch) = Drain::new();
+        let supervisor = Supervisor::new(watch);
+        let mut connection = client::Connection::open(address.0, &supervisor.tasks()).await?;
+        let headers = [("x-tulle-command".to_owned(), "yes".to_owned())];
+        let response =
+            connection.send(client::request("POST", path, &address.to_string(), &headers)?).await?;
+        let status = response.status();
+        let body = http_body_util::Limited::new(response.into_body(), LONGEST_LINE);
+        let body = body.collect().await.map_err(|error| format!("{address}: {error}"))?.to_bytes();
+        Ok::<_, Error>((status, body))
+    };
+    let (status, body) = runtime::thread::block_on_local(asking)?.map_err(|error| absent(&error))?;
+    if !status.is_success() {
+        return Err(refused(address, status, &String::from_utf8_lossy(&body)));
+    }
+    serde_json::from_slice(&body).map_err(|_| stranger(address))
+}
+
 /// One question, whatever the answer.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The user's commands: `demo`, `echo`, `translate`, `explain`, `why`, `tap`, `top`, `status`, `proxy`, `cert`, `token`, `ca`.
+//! The user's commands: `demo`, `echo`, `translate`, `explain`, `why`, `tap`, `top`, `log`, `status`, `proxy`, `cert`, `token`, `ca`.
 //!
 //! Never imports `control` or `proxy`: it starts their binaries, talks to them over HTTP, and uses the pure rooms offline.
 
@@ -16,6 +16,7 @@ pub mod directory;
 pub mod echo;
 pub mod explain;
 pub mod known;
+pub mod log;
 pub mod output;
 pub mod proxy;
 pub mod siblings;
@@ -53,6 +54,8 @@ enum Command {
     Tap(tap::TapArguments),
     /// Services, routes and peers with requests a second, success and durations, live
     Top(top::TopArguments),
+    /// Write every request of a workload, or one request everywhere, to access logs for a time
+    Log(log::LogArguments),
     /// What a running proxy has: listeners, routes, clusters, endpoints, certificates
     Proxy(proxy::ProxyArguments),
     /// What makes a shell complete the commands of tulle
@@ -89,6 +92,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Why(arguments) => why::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
         Command::Proxy(arguments) => proxy::run(&arguments),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

@@ -9,4 +9,5 @@ pub mod model;
 mod read;
 
 pub use context::{NotActing, Read, Refused};
+pub use read::parse_expression;
 pub use read::{read_bootstrap, read_cluster, read_listener, read_load_assignment, read_route_configuration};

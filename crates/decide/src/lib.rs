@@ -3,6 +3,7 @@
 //!
 //! Pure: no IO, no clock, no randomness of its own. Nothing allocates in proportion to configuration.
 
+pub mod expression;
 pub mod header_match;
 pub mod path;
 pub mod query_match;

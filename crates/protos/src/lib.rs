@@ -15,3 +15,4 @@ pub mod istio_ca;
 pub mod json;
 pub mod observe;
 pub mod otlp;
+pub mod otlp_logs;

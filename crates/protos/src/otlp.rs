@@ -8,7 +8,7 @@ pub const EXPORT_TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceSe
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AnyValue {
     /// The value.
-    #[prost(oneof = "any_value::Value", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "any_value::Value", tags = "1, 2, 3, 4, 5, 6")]
     pub value: Option<any_value::Value>,
 }
 
@@ -29,7 +29,29 @@ pub mod any_value {
         /// A number.
         #[prost(double, tag = "4")]
         Double(f64),
+        /// Values in order.
+        #[prost(message, tag = "5")]
+        List(super::ArrayValue),
+        /// Values by name.
+        #[prost(message, tag = "6")]
+        Fields(super::KeyValueList),
     }
+}
+
+/// `opentelemetry.proto.common.v1.ArrayValue`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ArrayValue {
+    /// The values.
+    #[prost(message, repeated, tag = "1")]
+    pub values: Vec<AnyValue>,
+}
+
+/// `opentelemetry.proto.common.v1.KeyValueList`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct KeyValueList {
+    /// The values.
+    #[prost(message, repeated, tag = "1")]
+    pub values: Vec<KeyValue>,
 }
 
 /// `opentelemetry.proto.common.v1.KeyValue`.

@@ -53,6 +53,13 @@ pub fn bootstrap(case: &Case, place: &Place) -> Value {
             },
         }],
     });
+    let log = &mut manager["access_log"][0];
+    if !case.log_filter.is_null() {
+        log["filter"] = case.log_filter.clone();
+    }
+    if !case.log_format.is_null() {
+        log["typed_config"]["log_format"] = case.log_format.clone();
+    }
     merge(&mut manager, &case.hcm);
     let own = case.tls.as_ref().map_or(json!({}), |tls| json!({ "tls": tls }));
     let chains = if case.chains.is_empty() { vec![own] } else { case.chains.clone() };

@@ -47,6 +47,12 @@ pub struct Case {
     /// More pairs `name=%OPERATOR%` for the access log.
     #[serde(default)]
     pub log: String,
+    /// The filter of the access log.
+    #[serde(default)]
+    pub log_filter: Value,
+    /// The format of the access log instead of the pairs, as `SubstitutionFormatString` has it.
+    #[serde(default)]
+    pub log_format: Value,
     /// The listener speaks TLS; merged into its `DownstreamTlsContext`.
     #[serde(default)]
     pub tls: Option<Value>,

@@ -140,6 +140,9 @@ fn settle(proxy: &Proxy, access_log: &Path, expected_lines: Option<usize>) {
 fn lines(file: &Path) -> Vec<Value> {
     let text = String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned();
     let line = |line: &str| {
+        if let Some(object) = serde_json::from_str(line).ok().filter(Value::is_object) {
+            return object;
+        }
         let pairs = line.split(' ').filter_map(|pair| pair.split_once('='));
         Value::Object(
             pairs.map(|(name, value)| (name.to_owned(), json!(super::text::brief(value)))).collect(),

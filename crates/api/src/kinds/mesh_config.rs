@@ -399,6 +399,22 @@ fn export_or_all(values: &[String]) -> Vec<&str> {
     if values.is_empty() { vec!["*"] } else { values.iter().map(String::as_str).collect() }
 }
 
+/// Our own variable among `defaultConfig.proxyMetadata`: a percentage, or `off`.
+pub const ACCESS_LOG_SAMPLE: &str = "TULLE_ACCESS_LOG_SAMPLE";
+
+/// What a variable says that is a percentage or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variable {
+    /// Nothing.
+    Unset,
+    /// Neither a percentage nor `off`.
+    Malformed,
+    /// `off`
+    Off,
+    /// A share.
+    Millionths(u32),
+}
+
 impl MeshConfig {
     /// Namespace whose policies hold for the mesh; default `istio-system`.
     pub fn root_namespace(&self) -> &str {
@@ -523,6 +539,22 @@ impl MeshConfig {
     /// File of the access log, when it is on.
     pub fn access_log_file(&self) -> Option<&str> {
         Some(self.access_log_file.as_str()).filter(|file| !file.is_empty())
+    }
+
+    /// How many successes are logged where nobody asks for access logs: our own variable `TULLE_ACCESS_LOG_SAMPLE`.
+    pub fn access_log_sample(&self) -> Variable {
+        let Some(text) = self.proxy_metadata().and_then(|all| all.get(ACCESS_LOG_SAMPLE)) else {
+            return Variable::Unset;
+        };
+        match text.trim().parse::<f64>() {
+            _ if text.trim().eq_ignore_ascii_case("off") => Variable::Off,
+            // The range is looked at before.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            Ok(percent) if (0.0..=100.0).contains(&percent) => {
+                Variable::Millionths((percent * 10_000.0) as u32)
+            }
+            _ => Variable::Malformed,
+        }
     }
 
     /// Variables of proxies (`defaultConfig.proxyMetadata`).

@@ -25,6 +25,14 @@ pub enum AnyValue {
     Map(Structure),
 }
 
+/// Reads a JSON object.
+///
+/// # Errors
+/// Where and why it is none.
+pub fn parse(text: &str) -> Result<Structure, String> {
+    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+}
+
 impl<'de> Deserialize<'de> for AnyValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
@@ -47,6 +55,15 @@ impl<'de> Deserialize<'de> for AnyValue {
             #[allow(clippy::cast_precision_loss)]
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<AnyValue, E> {
                 Ok(AnyValue::Number(value as f64))
+            }
+
+            #[allow(clippy::cast_precision_loss)]
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<AnyValue, E> {
+                Ok(AnyValue::Number(value as f64))
+            }
+
+            fn visit_none<E: de::Error>(self) -> Result<AnyValue, E> {
+                Ok(AnyValue::Null)
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<AnyValue, E> {

@@ -64,21 +64,23 @@ pub fn port(report: &mut Report<'_>, field: &str, number: u32) {
 
 /// An expression that compiles and is not too long.
 pub fn regex(report: &mut Report<'_>, field: &str, pattern: &str) {
+    if let Some(reason) = regex_defect(pattern) {
+        report.error(field, reason);
+    }
+}
+
+/// What is wrong with an expression; `None` where nothing is.
+pub fn regex_defect(pattern: &str) -> Option<String> {
     let length = pattern.chars().count();
     if length > LONGEST_REGEX {
-        report.error(
-            field,
-            format!("the expression has {length} characters; at most {LONGEST_REGEX} are allowed"),
-        );
-        return;
+        return Some(format!("the expression has {length} characters; at most {LONGEST_REGEX} are allowed"));
     }
-    if let Err(error) = regex::RegexBuilder::new(pattern).size_limit(REGEX_BYTES).build() {
-        let reason = match error {
-            regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_string(),
-            other => other.to_string().lines().last().unwrap_or_default().trim().to_string(),
-        };
-        report.error(field, format!("{} is not a valid RE2 expression: {reason}", quote(pattern)));
-    }
+    let error = regex::RegexBuilder::new(pattern).size_limit(REGEX_BYTES).build().err()?;
+    let reason = match error {
+        regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_string(),
+        other => other.to_string().lines().last().unwrap_or_default().trim().to_string(),
+    };
+    Some(format!("{} is not a valid RE2 expression: {reason}", quote(pattern)))
 }
 
 /// A string match. An empty prefix matches everything, which only a path may say.

@@ -1,5 +1,7 @@
 //! Validation of Telemetry.
 
+use base::expression::{Attribute, parse};
+
 use super::shared;
 use crate::kinds::custom_tag::CustomTag;
 use crate::kinds::telemetry::{AccessLogging, Metrics, ProviderRef, TagOperation, Telemetry, Tracing};
@@ -149,12 +151,35 @@ fn access_logging(block: &AccessLogging, field: &str, report: &mut Report<'_>) {
     }
 }
 
-/// An expression that is not too long; the rest is said where it is translated.
+/// An expression that proxies evaluate; what has never a value in them is told.
 fn expression(report: &mut Report<'_>, field: &str, text: &str) {
     let length = text.chars().count();
     if length > LONGEST_EXPRESSION {
         let message =
             format!("the expression has {length} characters; at most {LONGEST_EXPRESSION} are allowed");
         report.error(field, message);
+        return;
+    }
+    let parsed = match parse(text, &|pattern| shared::regex_defect(pattern).map_or(Ok(()), Err)) {
+        Ok(parsed) => parsed,
+        Err(reason) => {
+            report.error(field, format!("the expression {}: {reason}", quote(text)));
+            return;
+        }
+    };
+    let mut unknown = Vec::new();
+    let mut whole = false;
+    parsed.root.attributes(&mut |attribute| match attribute {
+        Attribute::Unknown(path) => unknown.push(path.clone()),
+        Attribute::Whole(_) => whole = true,
+        _ => {}
+    });
+    if whole {
+        let message = "the name of a header must stand in brackets as a text: request.headers['x']";
+        report.error(field, message);
+    }
+    for path in unknown {
+        let message = format!("{} has never a value in a proxy: what needs it is an error", quote(&path));
+        report.warning(field, message);
     }
 }

@@ -1,5 +1,6 @@
 //! Which requests an access log writes (`envoy.config.accesslog.v3.AccessLogFilter`).
 
+use super::expression::Expression;
 use super::matcher::HeaderMatcher;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub enum AccessLogFilter {
         /// It is none of them.
         exclude: bool,
     },
+    /// The expression holds; one without a value does not.
+    Expression(Arc<Expression>),
 }
 
 /// A comparison with a number.

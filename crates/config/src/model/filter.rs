@@ -1,6 +1,7 @@
 //! HTTP filters.
 
 use super::RbacFilter;
+use super::expression::Expression;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub struct MetricChange {
 pub enum Dimension {
     /// A fixed text.
     Literal(Arc<str>),
+    /// An expression's value; `unknown` where it has none.
+    Expression(Arc<Expression>),
 }
 
 impl MetricChange {

@@ -1,5 +1,6 @@
 //! Envoy's substitution format (`%OPERATOR(ARGUMENT):LENGTH%`), parsed: used by access logs and by added headers.
 
+use super::expression::Expression;
 use std::sync::Arc;
 
 /// A parsed format string.
@@ -41,6 +42,43 @@ pub enum GrpcStatusForm {
     Snake,
     /// `5`.
     Number,
+}
+
+/// Where a path comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathSource {
+    /// As it goes upstream.
+    Path,
+    /// As it came, where it was changed.
+    Original,
+    /// As it came.
+    OriginalOrPath,
+}
+
+/// A moment in the life of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The first byte came from downstream.
+    DownstreamReceiveBegin,
+    /// The last byte came from downstream.
+    DownstreamReceiveEnd,
+    /// The first byte went upstream.
+    UpstreamSendBegin,
+    /// The first byte came from upstream.
+    UpstreamReceiveBegin,
+    /// The last byte went downstream.
+    DownstreamSendEnd,
+}
+
+/// A unit of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Thousandths of a second.
+    Milliseconds,
+    /// Millionths.
+    Microseconds,
+    /// Thousand millionths.
+    Nanoseconds,
 }
 
 /// A value that a format can name. Names as in Envoy's substitution formatter.
@@ -148,4 +186,43 @@ pub enum Operator {
     Environment(Arc<str>),
     /// The proxy's host name.
     Hostname,
+    /// What is logged: the end of a request or of a connection.
+    AccessLogType,
+    /// Id of the trace that the request belongs to.
+    TraceId,
+    /// Id of the request's span.
+    SpanId,
+    /// A random id of the line.
+    UniqueId,
+    /// When the line is written; the argument as in `StartTime`.
+    EmitTime(Option<Arc<str>>),
+    /// A parameter of the query, as the client sent it.
+    QueryParam(Arc<str>),
+    /// The query, as the client sent it.
+    QueryParams,
+    /// The path.
+    Path {
+        /// With its query.
+        query: bool,
+        /// Which one.
+        source: PathSource,
+    },
+    /// The time between two moments.
+    CommonDuration(Moment, Moment, Unit),
+    /// The address that the connection was accepted on.
+    DownstreamDirectLocalAddress,
+    /// The same without the port.
+    DownstreamDirectLocalAddressWithoutPort,
+    /// Only its port.
+    DownstreamDirectLocalPort,
+    /// URI SAN of the upstream's certificate.
+    UpstreamPeerUriSan,
+    /// URI SAN of the certificate that we showed to the upstream.
+    UpstreamLocalUriSan,
+    /// Flags that extensions set: none does.
+    CustomFlags,
+    /// The value of an expression.
+    Expression(Arc<Expression>),
+    /// Something that has never a value in this proxy.
+    Never,
 }

@@ -11,6 +11,7 @@ pub mod circuit_breakers;
 pub mod cluster;
 pub mod domain_index;
 pub mod endpoint;
+pub mod expression;
 pub mod filter;
 pub mod format;
 pub mod header_operation;
@@ -30,7 +31,10 @@ pub mod tls;
 pub mod tracing;
 pub mod value;
 
-pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink};
+pub use access_log::{
+    AccessLog, AccessLogFormat, AccessLogLayout, AccessLogOutput, AccessLogSink, JsonFormat, LogText,
+    OpenTelemetryLog,
+};
 pub use access_log_filter::{AccessLogFilter, Comparison, ComparisonOperator};
 pub use address::Address;
 pub use bootstrap::{Admin, AdsConfig, AdsProtocol, Bootstrap, Identity, Node};
@@ -41,10 +45,11 @@ pub use cluster::{
 };
 pub use domain_index::DomainIndex;
 pub use endpoint::{Endpoint, Health, LoadAssignment, Locality, LocalityEndpoints};
+pub use expression::Expression;
 pub use filter::{
     Dimension, HttpFilter, HttpFilterKind, MetricChange, PeerMetadataFilter, RouterFilter, StatsFilter,
 };
-pub use format::{Format, GrpcStatusForm, HeaderSource, Operator, Token};
+pub use format::{Format, GrpcStatusForm, HeaderSource, Moment, Operator, PathSource, Token, Unit};
 pub use header_operation::{HeaderAction, HeaderAdd, HeaderOperations};
 pub use http_connection_manager::{
     ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, HeadersWithUnderscores, Http1Options,

@@ -156,7 +156,7 @@ pub struct Zipkin {
 }
 
 /// Where telemetry is sent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collector {
     /// The cluster.
     pub cluster: Arc<str>,

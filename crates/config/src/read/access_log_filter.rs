@@ -1,11 +1,13 @@
 //! `envoy.config.accesslog.v3.AccessLogFilter`.
 
+use super::expression::read_expression;
 use super::header_matcher::read_header_matcher;
 use super::route_match::millionths;
 use crate::context::{Context, Result, report};
 use crate::model::{AccessLogFilter, Comparison, ComparisonOperator};
 use protos::envoy::envoy::config::accesslog::v3::{self as pb, access_log_filter::FilterSpecifier};
 use protos::envoy::envoy::config::core::v3::RuntimeUInt32;
+use protos::envoy::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use std::sync::Arc;
 
 /// Most parts of an `and` or `or`, and most flags or statuses.
@@ -59,13 +61,34 @@ fn read(cx: &mut Context, message: &pb::AccessLogFilter, depth: usize) -> Result
         FilterSpecifier::GrpcStatusFilter(filter) => {
             cx.field("grpc_status_filter", |cx| read_statuses(cx, filter))
         }
+        FilterSpecifier::ExtensionFilter(filter) => {
+            cx.field("extension_filter", |cx| read_extension(cx, filter))
+        }
         FilterSpecifier::TraceableFilter(_)
-        | FilterSpecifier::ExtensionFilter(_)
         | FilterSpecifier::MetadataFilter(_)
         | FilterSpecifier::LogTypeFilter(_) => {
-            Err(cx.refused("traceable, extension, metadata and log type filters are not supported"))
+            Err(cx.refused("traceable, metadata and log type filters are not supported"))
         }
     }
+}
+
+fn read_extension(cx: &mut Context, message: &pb::ExtensionFilter) -> Result<AccessLogFilter> {
+    let pb::ExtensionFilter { name, config_type } = message;
+    let Some(pb::extension_filter::ConfigType::TypedConfig(any)) = config_type else {
+        return Err(cx.refused_field("typed_config", format!("is missing (filter {name:?})")));
+    };
+    cx.field("typed_config", |cx| {
+        if any.type_url != protos::any::type_url::<ExpressionFilter>() {
+            let reason =
+                format!("the filter {name:?} ({}) is not supported: use an expression", any.type_url);
+            return Err(cx.refused(reason));
+        }
+        let message = cx.open(any)?;
+        let ExpressionFilter { expression, cel_config } = &message;
+        report!(cx, "what it would switch on is on"; cel_config);
+        let expression = cx.field("expression", |cx| read_expression(cx, expression))?;
+        Ok(AccessLogFilter::Expression(expression))
+    })
 }
 
 fn read_comparison(cx: &mut Context, message: &Option<pb::ComparisonFilter>) -> Result<Comparison> {
@@ -153,6 +176,25 @@ mod tests {
         let grpc = pb::GrpcStatusFilter { statuses: vec![14], exclude: true };
         let expected = AccessLogFilter::GrpcStatus { statuses: vec![14], exclude: true };
         assert_eq!(of(FilterSpecifier::GrpcStatusFilter(grpc)).unwrap(), expected);
+    }
+
+    fn extension(message: &ExpressionFilter) -> FilterSpecifier {
+        let any = protos::any::pack(message);
+        FilterSpecifier::ExtensionFilter(pb::ExtensionFilter {
+            name: "cel".to_owned(),
+            config_type: Some(pb::extension_filter::ConfigType::TypedConfig(any)),
+        })
+    }
+
+    #[test]
+    fn an_expression_is_read_or_refused_at_its_place() {
+        let written = |text: &str| ExpressionFilter { expression: text.to_owned(), cel_config: None };
+        let read = of(extension(&written("response.code >= 400"))).unwrap();
+        assert!(matches!(read, AccessLogFilter::Expression(it) if &*it.text == "response.code >= 400"));
+        let refused = of(extension(&written("response.code >= "))).unwrap_err();
+        assert!(refused.path.ends_with("extension_filter.typed_config.expression"), "{}", refused.path);
+        assert!(refused.reason.contains("at position 17"), "{}", refused.reason);
+        assert!(of(FilterSpecifier::ExtensionFilter(pb::ExtensionFilter::default())).is_err());
     }
 
     #[test]

@@ -1,15 +1,25 @@
 //! Envoy's substitution format strings.
 
-use super::name::header_name;
+use super::format_operator::{read_named_operator, takes_length};
 use crate::context::{Context, Result};
-use crate::model::{Format, GrpcStatusForm, HeaderSource, Operator, Token};
-use std::sync::Arc;
+use crate::model::{Format, Operator, Token};
 
 /// The longest format accepted, in bytes.
 const MAX_FORMAT: usize = 16 * 1024;
 
-/// Parses a format string: text with `%OPERATOR(ARGUMENT):LENGTH%`; `%%` is a per cent sign.
+/// Parses a format string of a header or a tag: text with `%OPERATOR(ARGUMENT):LENGTH%`; `%%` is a per cent sign.
 pub fn read_format(cx: &mut Context, text: &str) -> Result<Format> {
+    let format = read_log_text(cx, text)?;
+    let evaluates =
+        |token: &Token| matches!(token, Token::Operator { operator: Operator::Expression(_), .. });
+    if format.tokens.iter().any(evaluates) {
+        return Err(cx.refused("%CEL% is for access logs: here are no expressions"));
+    }
+    Ok(format)
+}
+
+/// The same for an access log, which may have expressions.
+pub(super) fn read_log_text(cx: &mut Context, text: &str) -> Result<Format> {
     if text.len() > MAX_FORMAT {
         return Err(cx.refused(format!("{} bytes long, the limit is {MAX_FORMAT}", text.len())));
     }
@@ -69,117 +79,17 @@ fn read_operator<'a>(cx: &mut Context, text: &'a str) -> Result<(Token, &'a str)
     let Some(rest) = rest.strip_prefix('%') else {
         return Err(fail(cx, "an operator ends with % (write %% for a per cent sign)"));
     };
-    let operator = read_name(cx, name, argument)?;
-    Ok((Token::Operator { operator, max_length }, rest))
-}
-
-fn read_name(cx: &mut Context, name: &str, argument: Option<&str>) -> Result<Operator> {
-    let operator = match name {
-        "START_TIME" => return Ok(Operator::StartTime(argument.map(Arc::from))),
-        // As Envoy without an extension for request ids: the id that the request carries.
-        "STREAM_ID" if argument.is_none() => {
-            let name = Arc::from("x-request-id");
-            return Ok(Operator::Request(HeaderSource { name, alternative: None }));
-        }
-        "REQ" => return Ok(Operator::Request(read_header(cx, name, argument)?)),
-        "RESP" => return Ok(Operator::Response(read_header(cx, name, argument)?)),
-        "TRAILER" => return Ok(Operator::Trailer(read_header(cx, name, argument)?)),
-        "GRPC_STATUS" => return read_grpc_status(cx, argument),
-        "ENVIRONMENT" => {
-            let variable = argument.filter(|text| !text.is_empty());
-            let variable =
-                variable.ok_or_else(|| cx.refused("%ENVIRONMENT% needs the name of a variable"))?;
-            return Ok(Operator::Environment(variable.into()));
-        }
-        "PROTOCOL" => Operator::Protocol,
-        "GRPC_STATUS_NUMBER" => Operator::GrpcStatus(GrpcStatusForm::Number),
-        "RESPONSE_CODE" => Operator::ResponseCode,
-        "RESPONSE_CODE_DETAILS" => Operator::ResponseCodeDetails,
-        "RESPONSE_FLAGS" => Operator::ResponseFlags,
-        "RESPONSE_FLAGS_LONG" => Operator::ResponseFlagsLong,
-        "CONNECTION_TERMINATION_DETAILS" => Operator::ConnectionTerminationDetails,
-        "UPSTREAM_TRANSPORT_FAILURE_REASON" => Operator::UpstreamTransportFailureReason,
-        "BYTES_RECEIVED" => Operator::BytesReceived,
-        "BYTES_SENT" => Operator::BytesSent,
-        "DURATION" => Operator::Duration,
-        "REQUEST_DURATION" => Operator::RequestDuration,
-        "RESPONSE_DURATION" => Operator::ResponseDuration,
-        "RESPONSE_TX_DURATION" => Operator::ResponseTxDuration,
-        "UPSTREAM_HOST" => Operator::UpstreamHost,
-        "UPSTREAM_REMOTE_ADDRESS" => Operator::UpstreamHost,
-        "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::UpstreamRemoteAddressWithoutPort,
-        "UPSTREAM_REMOTE_PORT" => Operator::UpstreamRemotePort,
-        "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Operator::UpstreamLocalAddressWithoutPort,
-        "UPSTREAM_LOCAL_PORT" => Operator::UpstreamLocalPort,
-        "DOWNSTREAM_REMOTE_PORT" => Operator::DownstreamRemotePort,
-        "DOWNSTREAM_DIRECT_REMOTE_PORT" => Operator::DownstreamDirectRemotePort,
-        "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Operator::DownstreamTransportFailureReason,
-        "REQUEST_HEADERS_BYTES" => Operator::RequestHeadersBytes,
-        "RESPONSE_HEADERS_BYTES" => Operator::ResponseHeadersBytes,
-        "TULLE_REASON" => Operator::TulleReason,
-        "TULLE_BLAME" => Operator::TulleBlame,
-        "TULLE_HOP" => Operator::TulleHop,
-        "TULLE_PEER" => Operator::TullePeer,
-        "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Operator::UpstreamCluster,
-        "UPSTREAM_LOCAL_ADDRESS" => Operator::UpstreamLocalAddress,
-        "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Operator::UpstreamRequestAttemptCount,
-        "DOWNSTREAM_LOCAL_ADDRESS" => Operator::DownstreamLocalAddress,
-        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Operator::DownstreamLocalAddressWithoutPort,
-        "DOWNSTREAM_LOCAL_PORT" => Operator::DownstreamLocalPort,
-        "DOWNSTREAM_REMOTE_ADDRESS" => Operator::DownstreamRemoteAddress,
-        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::DownstreamRemoteAddressWithoutPort,
-        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Operator::DownstreamDirectRemoteAddress,
-        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::DownstreamDirectRemoteAddressWithoutPort,
-        "DOWNSTREAM_PEER_URI_SAN" => Operator::DownstreamPeerUriSan,
-        "DOWNSTREAM_LOCAL_URI_SAN" => Operator::DownstreamLocalUriSan,
-        "DOWNSTREAM_PEER_SUBJECT" => Operator::DownstreamPeerSubject,
-        "DOWNSTREAM_TLS_VERSION" => Operator::DownstreamTlsVersion,
-        "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
-        "ROUTE_NAME" => Operator::RouteName,
-        "VIRTUAL_HOST_NAME" => Operator::VirtualHostName,
-        "HOSTNAME" => Operator::Hostname,
-        _ => {
-            let shown: String = name.chars().take(64).collect();
-            return Err(
-                cx.refused(format!("the operator %{shown}% is not supported: take it out of the format"))
-            );
-        }
-    };
-    match argument {
-        None => Ok(operator),
-        Some(_) => Err(cx.refused(format!("the operator %{name}% takes no argument"))),
+    let operator = read_named_operator(cx, name, argument)?;
+    if max_length.is_some() && !takes_length(name) {
+        return Err(fail(cx, "the operator takes no length"));
     }
-}
-
-fn read_grpc_status(cx: &mut Context, argument: Option<&str>) -> Result<Operator> {
-    let form = match argument {
-        None | Some("CAMEL_STRING") => GrpcStatusForm::Camel,
-        Some("SNAKE_STRING") => GrpcStatusForm::Snake,
-        Some("NUMBER") => GrpcStatusForm::Number,
-        Some(_) => {
-            let reason = "the argument of %GRPC_STATUS% is CAMEL_STRING, SNAKE_STRING or NUMBER";
-            return Err(cx.refused(reason));
-        }
-    };
-    Ok(Operator::GrpcStatus(form))
-}
-
-fn read_header(cx: &mut Context, operator: &str, argument: Option<&str>) -> Result<HeaderSource> {
-    let Some(argument) = argument else {
-        return Err(cx.refused(format!("the operator %{operator}% needs a header name")));
-    };
-    let (first, second) = match argument.split_once('?') {
-        Some((first, second)) => (first, Some(second)),
-        None => (argument, None),
-    };
-    let name = header_name(cx, operator, first, true)?;
-    let alternative = second.map(|name| header_name(cx, operator, name, true)).transpose()?;
-    Ok(HeaderSource { name, alternative })
+    Ok((Token::Operator { operator, max_length }, rest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{GrpcStatusForm, HeaderSource, Moment, PathSource, Unit};
 
     fn read(text: &str) -> Result<Format> {
         Context::read(|cx| read_format(cx, text)).map(|read| read.value)
@@ -274,6 +184,16 @@ mod tests {
             "ROUTE_NAME",
             "VIRTUAL_HOST_NAME",
             "HOSTNAME",
+            "TRACE_ID",
+            "SPAN_ID",
+            "UNIQUE_ID",
+            "ACCESS_LOG_TYPE",
+            "CUSTOM_FLAGS",
+            "DOWNSTREAM_DIRECT_LOCAL_ADDRESS",
+            "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT",
+            "DOWNSTREAM_DIRECT_LOCAL_PORT",
+            "UPSTREAM_PEER_URI_SAN",
+            "UPSTREAM_LOCAL_URI_SAN",
         ] {
             let tokens = read(&format!("%{name}%")).unwrap().tokens;
             let [Token::Operator { operator, max_length: None }] = &tokens[..] else {
@@ -285,9 +205,53 @@ mod tests {
     }
 
     #[test]
+    fn reads_operators_with_arguments() {
+        let path = |query, source| Operator::Path { query, source };
+        let all = (Moment::DownstreamReceiveBegin, Moment::DownstreamSendEnd);
+        let header = |name: &str| HeaderSource { name: name.into(), alternative: None };
+        for (text, operator) in [
+            ("%PATH%", path(true, PathSource::OriginalOrPath)),
+            ("%PATH(NQ)%", path(false, PathSource::OriginalOrPath)),
+            ("%PATH(WQ:ORIG)%", path(true, PathSource::Original)),
+            ("%PATH(NQ:PATH)%", path(false, PathSource::Path)),
+            ("%QUERY_PARAM(a)%", Operator::QueryParam("a".into())),
+            ("%QUERY_PARAMS(ORIG)%", Operator::QueryParams),
+            ("%EMIT_TIME(%Y)%", Operator::EmitTime(Some("%Y".into()))),
+            (
+                "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+                Operator::CommonDuration(all.0, all.1, Unit::Microseconds),
+            ),
+            ("%REQUEST_HEADER(x)%", Operator::Request(header("x"))),
+            ("%RESPONSE_HEADER(x)%", Operator::Response(header("x"))),
+            ("%RESPONSE_TRAILER(x)%", Operator::Trailer(header("x"))),
+            ("%REQUESTED_SERVER_NAME(SNI_ONLY)%", Operator::RequestedServerName),
+        ] {
+            assert_eq!(
+                read(text).unwrap().tokens,
+                [Token::Operator { operator, max_length: None }],
+                "{text}"
+            );
+        }
+        let cel = "%CEL(request.headers['a'] == 'b)' ? 'x' : 'y')%";
+        assert!(read(cel).unwrap_err().reason.contains("access logs"));
+        let token = &Context::read(|cx| read_log_text(cx, cel)).unwrap().value.tokens[0];
+        assert!(
+            matches!(token, Token::Operator { operator: Operator::Expression(it), .. } if it.text.ends_with("'y'"))
+        );
+        let read = Context::read(|cx| read_format(cx, "%DYNAMIC_METADATA(a:b)%")).unwrap();
+        assert_eq!(read.value.tokens, [Token::Operator { operator: Operator::Never, max_length: None }]);
+        assert!(read.notes[0].reason.contains("DYNAMIC_METADATA"));
+    }
+
+    #[test]
     fn refuses_what_it_does_not_know() {
         for bad in [
-            "%DYNAMIC_METADATA(a:b)%",
+            "%TLS_JA3_FINGERPRINT%",
+            "%CEL(request.%",
+            "%PATH(XX)%",
+            "%COMMON_DURATION(DS_RX_BEG:NEVER:ms)%",
+            "%RESPONSE_CODE:2%",
+            "%QUERY_PARAM%",
             "%REQ%",
             "%REQ(a",
             "%PROTOCOL",

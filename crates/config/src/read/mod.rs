@@ -18,9 +18,11 @@ mod config_source;
 mod custom_tag;
 mod data_source;
 mod downstream_tls;
+mod expression;
 mod filter_chain;
 mod filter_config;
 mod format;
+mod format_operator;
 mod header_matcher;
 mod header_operation;
 mod http2_client;
@@ -31,9 +33,11 @@ mod http_options;
 mod listener;
 mod listener_filter;
 mod load_assignment;
+mod log_format;
 mod metadata;
 mod name;
 mod node;
+mod open_telemetry_log;
 mod outlier_detection;
 mod query_matcher;
 mod rbac;
@@ -64,6 +68,8 @@ use protos::envoy::envoy::config::{
     bootstrap::v3 as pb_bootstrap, cluster::v3 as pb_cluster, endpoint::v3 as pb_endpoint,
 };
 use protos::envoy::envoy::config::{listener::v3 as pb_listener, route::v3 as pb_route};
+
+pub use expression::parse_expression;
 
 /// Reads a listener (LDS).
 ///

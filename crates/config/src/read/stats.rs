@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protos::istio::{MetricConfig, StatsConfig};
 
+use super::expression::read_expression;
 use crate::context::{Context, Result, report};
 use crate::model::{Dimension, MetricChange, StatsFilter};
 
@@ -56,7 +57,10 @@ fn read_metric(cx: &mut Context, message: &MetricConfig) -> Result<(Option<Arc<s
         }
         match literal(value) {
             Some(text) => read.push((Arc::from(label.as_str()), Dimension::Literal(text.into()))),
-            None => cx.report_set(&path, value, "only fixed texts are values of labels"),
+            None => {
+                let expression = cx.field(&path, |cx| read_expression(cx, value))?;
+                read.push((Arc::from(label.as_str()), Dimension::Expression(expression)));
+            }
         }
     }
     let change = MetricChange {
@@ -115,10 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_is_not_evaluated_is_reported_and_a_bad_label_refused() {
+    fn an_expression_is_read_and_a_bad_one_or_a_bad_label_refused() {
         let read_one = read(labelled("a", "request.path")).unwrap();
-        assert_eq!(read_one.notes[0].path, "metrics[0].dimensions[\"a\"]");
-        assert!(read_one.value.metrics[0].1.dimensions.is_empty());
+        assert!(read_one.notes.is_empty());
+        let dimension = &read_one.value.metrics[0].1.dimensions[0].1;
+        assert!(matches!(dimension, Dimension::Expression(it) if &*it.text == "request.path"));
+        let refused = read(labelled("a", "request.path ==")).unwrap_err();
+        assert_eq!(refused.path, "metrics[0].dimensions[\"a\"]");
         for (label, value) in [("a-b", "'x'"), ("1a", "'x'"), ("", "'x'"), ("a", "")] {
             assert!(read(labelled(label, value)).is_err(), "{label} {value}");
         }

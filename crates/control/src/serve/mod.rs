@@ -8,6 +8,7 @@ pub mod live;
 pub mod monitoring;
 pub mod observe;
 pub mod query;
+pub mod raise;
 pub mod status;
 pub mod tls;
 pub mod why;

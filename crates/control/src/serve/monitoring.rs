@@ -26,7 +26,7 @@ use super::debug;
 use super::live::{self, Body};
 use super::observe::{Observers, Selection, Who};
 use super::query::Query;
-use super::why;
+use super::{raise, why};
 use crate::metrics::{self, Render};
 use crate::push::Connections;
 use crate::serve::status;
@@ -83,7 +83,13 @@ impl Monitoring {
     }
 
     async fn answer<B>(&self, request: &Request<B>, local: Option<SocketAddr>) -> Response<Body> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let changes = request.uri().path() == "/debug/log";
+        if changes && (request.method() != Method::POST || !request.headers().contains_key(raise::HEADER)) {
+            let wanted =
+                format!("raising logs takes a POST with a header {}: use `tulle log`\n", raise::HEADER);
+            return text(StatusCode::METHOD_NOT_ALLOWED, wanted);
+        }
+        if !changes && !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n".to_owned());
         }
         let path = request.uri().path();
@@ -111,6 +117,7 @@ impl Monitoring {
             "/debug/why" => self.why(&Query::parse(request.uri().query())).await,
             "/debug/tap" => self.live(&Query::parse(request.uri().query()), false),
             "/debug/top" => self.live(&Query::parse(request.uri().query()), true),
+            "/debug/log" => self.raise(&Query::parse(request.uri().query())).await,
             "/debug/renewal" => json(&self.renewal().await),
             "/debug/trace_context" => json(&self.trace_context().await),
             "/debug/proxy" => self.proxy(&Query::parse(request.uri().query())).await,
@@ -130,6 +137,7 @@ impl Monitoring {
                 "/debug/why?request_id=",
                 "/debug/tap?workload=&path=&status=",
                 "/debug/top?workload=",
+                "/debug/log?workload=&request_id=&seconds= (POST)",
                 "/debug/renewal",
                 "/debug/trace_context",
                 "/debug/proxy?workload=&page="
@@ -149,6 +157,13 @@ impl Monitoring {
         }
         let replies = self.observers.ask(id, why::LIMIT).await;
         json(&why::why(&self.store.world(), id, replies))
+    }
+
+    async fn raise(&self, query: &Query) -> Response<Body> {
+        match raise::wanted(query) {
+            Ok(wanted) => json(&raise::raise(&self.observers, wanted, why::LIMIT).await),
+            Err(reason) => text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
+        }
     }
 
     /// What passes now, line by line.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use protos::observe::{Answer, FromProxy, Observe, ObserveServer, Question, Questions, Watch};
+use protos::observe::{Answer, FromProxy, Observe, ObserveServer, Question, Questions, RaiseLog, Watch};
 use runtime::Tasks;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -209,7 +209,9 @@ impl Observers {
     /// A page of every proxy's admin server; those that do not answer within `limit` are left out.
     pub async fn pages(&self, page: &str, limit: Duration) -> Vec<(Who, Vec<u8>)> {
         let all = self.current();
-        let mut asked: FuturesUnordered<_> = all.iter().map(|it| self.page_of(it, page, limit)).collect();
+        let question = Question { page: page.to_owned(), ..Question::default() };
+        let mut asked: FuturesUnordered<_> =
+            all.iter().map(|it| self.document_of(it, question.clone(), limit)).collect();
         let mut pages = Vec::new();
         while let Some((who, page)) = asked.next().await {
             pages.extend(page.ok().map(|page| (who, page)));
@@ -233,18 +235,38 @@ impl Observers {
                 first
             }
         };
-        let (who, page) = self.page_of(observer, page, limit).await;
+        let question = Question { page: page.to_owned(), ..Question::default() };
+        let (who, page) = self.document_of(observer, question, limit).await;
         page.map_err(|reason| format!("{who}: {reason}"))
     }
 
-    async fn page_of(
+    /// Raises the access logs of the selected proxies: what each said, sorted by name.
+    pub async fn raise_logs(
+        &self,
+        selection: &Selection,
+        wanted: RaiseLog,
+        limit: Duration,
+    ) -> Vec<(Who, Result<Vec<u8>, String>)> {
+        let all = self.selected(selection);
+        let question = Question { log: Some(wanted), ..Question::default() };
+        let asked = all.iter().map(|it| self.document_of(it, question.clone(), limit));
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let mut said = Vec::new();
+        while let Some(one) = asked.next().await {
+            said.push(one);
+        }
+        said.sort();
+        said
+    }
+
+    async fn document_of(
         &self,
         observer: &Observer,
-        page: &str,
+        question: Question,
         limit: Duration,
     ) -> (Who, Result<Vec<u8>, String>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let question = Question { id, page: page.to_owned(), ..Question::default() };
+        let question = Question { id, ..question };
         let asking = async {
             let mut parts = observer.ask(question).await.ok_or("it has just gone")?;
             let mut whole = Vec::new();

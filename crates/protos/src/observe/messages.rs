@@ -31,6 +31,20 @@ pub struct Question {
     /// The watch with this id ends.
     #[prost(bool, tag = "5")]
     pub stop: bool,
+    /// Access logs are raised, or not any more. The answer's document says until when.
+    #[prost(message, optional, tag = "6")]
+    pub log: Option<RaiseLog>,
+}
+
+/// Access logs write, beside what their filters take, for a time.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RaiseLog {
+    /// Requests with this `x-request-id`; empty: every request.
+    #[prost(string, tag = "1")]
+    pub request_id: String,
+    /// For so long, in seconds; 0: nothing is raised any more.
+    #[prost(uint32, tag = "2")]
+    pub seconds: u32,
 }
 
 /// What is told about requests while they pass.

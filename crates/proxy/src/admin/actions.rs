@@ -69,15 +69,16 @@ pub fn access_log(context: &Context, query: &Asked<'_>) -> Page {
         return bad("seconds is a number from 1 to 3600");
     };
     let now = SystemTime::now();
-    match (query.get("all"), query.get("request_id"), query.get("reset")) {
-        (Some(_), None, None) => context.raised.raise_all(now, time),
-        (None, Some(id), None) if !id.is_empty() && id.len() <= 256 => {
-            context.raised.raise_id(id.as_bytes(), now, time);
-        }
-        (None, None, Some(_)) => context.raised.reset(),
+    let raised = match (query.get("all"), query.get("request_id"), query.get("reset")) {
+        (Some(_), None, None) => context.raised.raise(None, time, now),
+        (None, Some(id), None) => context.raised.raise(Some(id), time, now),
+        (None, None, Some(_)) => context.raised.raise(None, Duration::ZERO, now),
         _ => return bad("say one of ?all, ?request_id=ID (at most 256 bytes) and ?reset"),
+    };
+    match raised {
+        Ok(_) => text("OK\n"),
+        Err(reason) => bad(&reason),
     }
-    text("OK\n")
 }
 
 /// The log filter; it is set on the command line.

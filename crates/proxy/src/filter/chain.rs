@@ -16,6 +16,7 @@ use super::tracing::ChainTracing;
 use super::worker::Shared;
 use crate::http::{RequestHead, ResponseHead};
 use crate::telemetry::access_log::AccessLogs;
+use crate::telemetry::captures::Captures;
 use crate::telemetry::labels::Reporter;
 use crate::upstream::Attempt;
 
@@ -54,6 +55,8 @@ pub struct HttpChain {
     pub reporter: Reporter,
     /// Its access logs.
     pub logs: AccessLogs,
+    /// What is taken from heads for logs and labels.
+    pub captures: Captures,
     /// Its traces; `None`: it has nothing to do with them.
     pub tracing: Option<ChainTracing>,
     /// The last filter.
@@ -73,20 +76,21 @@ impl HttpChain {
     ) -> io::Result<Arc<Self>> {
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
         let mut router = Router::default();
+        let mut captures = Captures::default();
         for filter in &config.http_filters {
             match &filter.kind {
                 HttpFilterKind::Rbac(rbac) => filters.push(Box::new(Rbac::new(rbac))),
                 HttpFilterKind::PeerMetadata(options) => filters.push(Box::new(PeerMetadata::new(*options))),
                 HttpFilterKind::Stats(options) => {
-                    filters.push(Box::new(Stats::new(options, &shared.registry)))
+                    filters.push(Box::new(Stats::new(options, &shared.registry, &mut captures)))
                 }
                 HttpFilterKind::Router(options) => router = Router::new(*options),
             }
         }
         let reporter = Reporter::of(direction);
-        let logs = AccessLogs::compile(&config.access_log, &shared.sinks)?;
+        let logs = AccessLogs::compile(&config.access_log, shared.outlets(), &mut captures)?;
         let tracing = ChainTracing::build(config, direction, shared);
-        Ok(Arc::new(Self { config: config.clone(), reporter, logs, tracing, router, filters }))
+        Ok(Arc::new(Self { config: config.clone(), reporter, logs, captures, tracing, router, filters }))
     }
 
     /// The filters before the router, in order.

@@ -147,9 +147,7 @@ impl Exchange {
         if let Protocol::Grpc(None) = self.protocol {
             self.protocol = Protocol::Grpc(grpc_status(head.headers.get("grpc-status")));
         }
-        if !self.connection.chain.logs.is_empty() {
-            self.connection.chain.logs.capture_response(head, &mut self.record);
-        }
+        self.connection.chain.captures.capture_response(head, &mut self.record);
     }
 
     /// Everything went as far as it could: not the client's going away ended it.
@@ -184,8 +182,16 @@ impl Exchange {
 
     /// What formats of logs and headers read.
     pub fn log_context(&self) -> LogContext<'_> {
-        let own_name = &self.worker.shared.own_name;
-        LogContext { record: &self.record, connection: &self.connection.facts, own_name }
+        let upstream = self.upstream.as_ref();
+        let called = self.called.as_ref().or(upstream.map(|upstream| &upstream.host.workload));
+        LogContext {
+            captures: Some(&self.connection.chain.captures),
+            caller: self.caller.as_deref(),
+            called: called.map(|called| &**called),
+            span: self.trace.as_ref().map(RequestTrace::ids),
+            upstream_principals: upstream.map(|it| (&*it.peer_principal, &*it.own_principal)),
+            ..self.worker.log_context(&self.record, &self.connection.facts)
+        }
     }
 
     /// It ended for that reason; `details` are Envoy's words for it.
@@ -225,7 +231,7 @@ impl Drop for Exchange {
             filter.on_end(self);
         }
         if !chain.logs.is_empty() {
-            chain.logs.write(&self.log_context(), &self.worker.random);
+            chain.logs.write(&self.log_context(), self.worker.number);
         }
         tracing::end(self);
         self.remember();

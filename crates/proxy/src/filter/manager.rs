@@ -217,10 +217,8 @@ impl Serving {
         exchange.marks = reply.marks;
         exchange.record.details = reply.details.clone();
         exchange.record.transport_failure = reply.transport_failure.clone();
-        if let Some(request) = request
-            && !self.connection.chain.logs.is_empty()
-        {
-            self.connection.chain.logs.capture_request(request, &mut exchange.record);
+        if let Some(request) = request {
+            self.connection.chain.captures.capture_request(request, &mut exchange.record);
         }
         let (mut head, body) = reply.into_response(bodyless);
         self.finish_head(&mut head, &mut exchange);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::{
-    ClusterSpecifier, DirectResponse, Direction, Format, HeaderAction, HeaderAdd, HostRewrite, Operator,
-    RouteAction, Token,
+    AccessLogFormat, AccessLogLayout, AccessLogOutput, ClusterSpecifier, DirectResponse, Direction, Format,
+    HeaderAction, HeaderAdd, HostRewrite, Operator, RouteAction, Token,
 };
 
 use crate::filter::testing::*;
@@ -298,7 +298,13 @@ async fn the_log_knows_what_a_grpc_call_came_to() {
             Token::Operator { operator: status, max_length: None },
             Token::Literal("\n".into()),
         ];
-        log.format = config::model::AccessLogFormat::Text(Format { tokens });
+        log.output = match log.output {
+            AccessLogOutput::Lines { sink, format } => AccessLogOutput::Lines {
+                sink,
+                format: AccessLogFormat { layout: AccessLogLayout::Text(Format { tokens }), ..format },
+            },
+            other => other,
+        };
         let mut config = sidecar(vec![]);
         config.access_log = vec![log];
         let answer = |nth: usize| {

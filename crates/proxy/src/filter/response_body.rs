@@ -113,7 +113,7 @@ impl BodyStream for RecordedBody {
                         exchange.protocol = Protocol::Grpc(grpc_status(trailers.get("grpc-status")));
                     }
                     let connection = exchange.connection.clone();
-                    connection.chain.logs.capture_trailers(trailers, &mut exchange.record);
+                    connection.chain.captures.capture_trailers(trailers, &mut exchange.record);
                     tracing::on_trailers(trailers, exchange);
                 }
                 self.finish();

@@ -194,9 +194,7 @@ impl Router {
         for filter in connection.chain.filters() {
             filter.on_attempt(head, attempt, exchange);
         }
-        if !connection.chain.logs.is_empty() {
-            connection.chain.logs.capture_request(head, &mut exchange.record);
-        }
+        connection.chain.captures.capture_request(head, &mut exchange.record);
     }
 
     /// Header changes of the route, then host and path.

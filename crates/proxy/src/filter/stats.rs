@@ -5,6 +5,7 @@ use config::model::StatsFilter;
 use super::chain::Filter;
 use super::exchange::Exchange;
 use crate::telemetry::Registry;
+use crate::telemetry::captures::Captures;
 use crate::telemetry::exemplar::Exemplar;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{ConnectionSecurity, Reporter, RequestLabels, Service};
@@ -25,11 +26,10 @@ pub struct Stats {
 
 impl Stats {
     /// A filter with these options.
-    pub fn new(options: &StatsFilter, registry: &Registry) -> Self {
-        Self {
-            host_header_fallback: !options.disable_host_header_fallback,
-            shapes: Shape::compile(options, MetricSet::HTTP, registry),
-        }
+    pub fn new(options: &StatsFilter, registry: &Registry, captures: &mut Captures) -> Self {
+        let shapes = Shape::compile(options, MetricSet::HTTP, registry);
+        shapes.iter().for_each(|shape| shape.capture(captures));
+        Self { host_header_fallback: !options.disable_host_header_fallback, shapes }
     }
 
     /// The service that the client's Host header names; remembered by the connection, which rarely changes it.
@@ -130,7 +130,10 @@ impl Filter for Stats {
         for shape in &self.shapes {
             match &shape.change {
                 None => worker.metrics.count(&labels, shape, "", &sample),
-                Some(change) => worker.metrics.count(&labels, shape, &shape::values(change), &sample),
+                Some(change) => {
+                    let values = shape::values(change, &exchange.log_context());
+                    worker.metrics.count(&labels, shape, &values, &sample);
+                }
             }
         }
     }

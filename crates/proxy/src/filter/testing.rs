@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use config::model::{
-    AccessLog, AccessLogFormat, AccessLogSink, BackOff, ClientCertDetails, ClusterSpecifier, Codec,
-    Direction, DomainIndex, EscapedSlashes, Format, Forward, ForwardClientCert, HeaderOperations,
-    HeaderSource, HeadersWithUnderscores, HostRewrite, Http1Options, HttpConnectionManager, HttpFilter,
-    HttpFilterKind, LoadAssignment, Node, Operator, PathMatch, PathRewrite, PeerMetadataFilter, Priority,
-    RetryOn, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, RouterFilter,
-    ServerHeader, StatsFilter, StripPort, Token, Value, VirtualHost, WeightedCluster, WeightedClusters,
+    AccessLog, AccessLogFormat, AccessLogLayout, AccessLogOutput, AccessLogSink, BackOff, ClientCertDetails,
+    ClusterSpecifier, Codec, Direction, DomainIndex, EscapedSlashes, Format, Forward, ForwardClientCert,
+    HeaderOperations, HeaderSource, HeadersWithUnderscores, HostRewrite, Http1Options, HttpConnectionManager,
+    HttpFilter, HttpFilterKind, LoadAssignment, Node, Operator, PathMatch, PathRewrite, PeerMetadataFilter,
+    Priority, RetryOn, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource,
+    RouterFilter, ServerHeader, StatsFilter, StripPort, Token, Value, VirtualHost, WeightedCluster,
+    WeightedClusters,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -453,8 +454,13 @@ pub fn log_to(path: &str) -> AccessLog {
     }
     tokens.push(Token::Literal("\n".into()));
     AccessLog {
-        sink: AccessLogSink::File(path.into()),
-        format: AccessLogFormat::Text(Format { tokens }),
+        output: AccessLogOutput::Lines {
+            sink: AccessLogSink::File(path.into()),
+            format: AccessLogFormat {
+                layout: AccessLogLayout::Text(Format { tokens }),
+                omit_empty_values: false,
+            },
+        },
         filter: None,
     }
 }

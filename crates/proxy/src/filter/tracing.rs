@@ -67,6 +67,13 @@ pub struct RequestTrace {
     recording: Option<Box<Recording>>,
 }
 
+impl RequestTrace {
+    /// The ids of its trace and its span.
+    pub fn ids(&self) -> (u128, u64) {
+        (self.context.trace_id, self.context.span_id)
+    }
+}
+
 /// What a traced request leaves for its span.
 #[derive(Debug)]
 struct Recording {

@@ -12,19 +12,22 @@ use config::model::{self, Node};
 use super::denial_log::DenialLog;
 use super::retried::RetriedRequests;
 use crate::route::LiveRouting;
+use crate::telemetry::access_log::Outlets;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::export::Exports;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::Workload;
 use crate::telemetry::log_sink::LogSinks;
+use crate::telemetry::log_value::LogContext;
 use crate::telemetry::peer_metadata::OwnMetadata;
 use crate::telemetry::recent::{Recent, RecentRequests};
+use crate::telemetry::record::ConnectionFacts;
 use crate::telemetry::trace::Tracers;
 use crate::telemetry::trace::context_watch::{Calls, ContextWatch};
 use crate::telemetry::trace::sampling::Reason;
 use crate::telemetry::wall_clock::WallClock;
 use crate::telemetry::watch::Watches;
-use crate::telemetry::{Random, Registry, WorkerMetrics, families, start_time};
+use crate::telemetry::{Random, Registry, RequestRecord, WorkerMetrics, families, start_time};
 use crate::upstream::UpstreamWorker;
 
 /// What all workers share.
@@ -91,6 +94,13 @@ impl Shared {
             own,
             own_workload,
         })
+    }
+}
+
+impl Shared {
+    /// What access logs are opened with.
+    pub fn outlets(&self) -> Outlets<'_> {
+        Outlets { sinks: &self.sinks, exports: &self.exports, node: &self.node }
     }
 }
 
@@ -213,6 +223,26 @@ impl Worker {
             *date = (second, Bytes::from(start_time::http_date(now)));
         }
         date.1.clone()
+    }
+
+    /// What formats and expressions read about something that has a record and a connection and no head.
+    pub fn log_context<'a>(
+        &'a self,
+        record: &'a RequestRecord,
+        connection: &'a ConnectionFacts,
+    ) -> LogContext<'a> {
+        LogContext {
+            record,
+            connection,
+            own_name: &self.shared.own_name,
+            node: &self.shared.node,
+            captures: None,
+            caller: None,
+            called: None,
+            span: None,
+            upstream_principals: None,
+            random: &self.random,
+        }
     }
 
     /// Closes idle upstream connections in time, for ever: one task per worker.

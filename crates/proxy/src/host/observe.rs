@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::BodyExt;
 use protos::envoy::envoy::config::core::v3::Node;
-use protos::observe::{Answer, FromProxy, ObserveClient, Question};
+use protos::observe::{Answer, FromProxy, ObserveClient, Question, RaiseLog};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,6 +18,7 @@ use super::observe_story::{message, sum};
 use crate::admin::Context;
 use crate::filter::Shared;
 use crate::telemetry::recent::Story;
+use crate::telemetry::start_time;
 use crate::telemetry::watch::{OpenWatch, Wanted};
 use crate::telemetry::watch_filter::Filter;
 
@@ -157,10 +158,24 @@ impl Talk<'_> {
         if !question.page.is_empty() {
             return self.page(id, &question.page).await;
         }
+        if let Some(wanted) = question.log {
+            return self.raise(id, &wanted).await;
+        }
         let found = self.sources.shared.recent.find(&question.request_id);
         let surplus = found.stories.len().saturating_sub(MOST_STORIES);
         let stories = found.stories.into_iter().skip(surplus).map(message).collect();
         self.send(Answer { id, seen: found.seen, stories, ..Answer::default() }).await
+    }
+
+    async fn raise(&self, id: u64, wanted: &RaiseLog) -> Result<(), Gone> {
+        let request = Some(wanted.request_id.as_str()).filter(|it| !it.is_empty());
+        let time = Duration::from_secs(wanted.seconds.into());
+        let mut answer = Answer { id, ..Answer::default() };
+        match self.sources.shared.sinks.raised.raise(request, time, SystemTime::now()) {
+            Ok(end) => start_time::write_format(&mut answer.document, end, "%Y-%m-%dT%H:%M:%SZ"),
+            Err(reason) => answer.refusal = reason,
+        }
+        self.send(answer).await
     }
 
     async fn page(&self, id: u64, name: &str) -> Result<(), Gone> {

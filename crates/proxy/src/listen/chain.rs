@@ -10,6 +10,7 @@ use super::inspect::Inspectors;
 use crate::filter::{HttpChain, Shared};
 use crate::tcp::TcpChain;
 use crate::telemetry::access_log::AccessLogs;
+use crate::telemetry::captures::Captures;
 use crate::tls::{Secrets, ServerTls};
 
 /// ALPN name of HTTP/2.
@@ -170,7 +171,7 @@ impl ActiveListener {
         }
         let inspectors = Inspectors::of(config);
         let redirected = config.listener_filters.contains(&ListenerFilter::OriginalDestination);
-        let logs = AccessLogs::compile(&config.access_log, &parts.shared.sinks)
+        let logs = AccessLogs::compile(&config.access_log, parts.shared.outlets(), &mut Captures::default())
             .map_err(|error| Refused { path: "access_log".to_owned(), reason: error.to_string() })?;
         Ok(ActiveListener { config: config.clone(), chains, default, inspectors, redirected, logs })
     }

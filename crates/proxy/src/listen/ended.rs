@@ -11,7 +11,6 @@ use crate::filter::Downstream;
 use crate::http::h1::server::{Closed, ConnectionError};
 use crate::telemetry::RequestRecord;
 use crate::telemetry::access_log::AccessLogs;
-use crate::telemetry::log_value::LogContext;
 
 /// The end of a connection.
 #[derive(Debug, Clone, Default)]
@@ -45,8 +44,7 @@ impl Ended {
         record.downstream_failure = self.handshake;
         record.termination = self.termination;
         let connection = &downstream.facts();
-        let context = LogContext { record, connection, own_name: &worker.http.shared.own_name };
-        logs.write(&context, &worker.http.random);
+        logs.write(&worker.http.log_context(record, connection), worker.http.number);
     }
 }
 

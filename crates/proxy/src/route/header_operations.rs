@@ -1,10 +1,13 @@
 //! The header changes that routes ask for, applied to a head.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use config::model::{Format, HeaderAction, HeaderOperations, Operator, Token};
 
 use crate::http::{Headers, RequestHead};
-use crate::telemetry::log_value::{LogContext, LogValue};
+use crate::telemetry::log_value::{LogContext, LogValue, of_target, path_header};
+use crate::telemetry::start_time::Seconds;
 
 /// What the values of added headers may name.
 #[derive(Clone, Copy)]
@@ -67,11 +70,20 @@ fn operator_value(operator: &Operator, headers: &Headers, values: Option<Values<
             header(&find, source);
         }
         Operator::Response(source) => header(&|name| headers.get_bytes(name), source),
-        operator => match values.map(|values| values.context.value(operator, 0)) {
+        operator => match values.map(|values| of_request(operator, values)) {
             None | Some(LogValue::Missing) => {}
-            Some(LogValue::Untrusted(bytes)) => out.extend_from_slice(bytes),
-            Some(value) => value.write_text(out, None),
+            Some(LogValue::Untrusted(bytes)) => out.extend_from_slice(&bytes),
+            Some(value) => value.write_text(out, None, &mut Seconds::default()),
         },
+    }
+}
+
+fn of_request<'a>(operator: &'a Operator, values: Values<'a>) -> LogValue<'a> {
+    let Some((name, alternative)) = path_header(operator) else { return values.context.value(operator, 0) };
+    let find = |name| request_value(values.request, name);
+    match find(name).or_else(|| alternative.and_then(find)) {
+        Some(target) => of_target(operator, LogValue::Untrusted(Cow::Owned(target.to_vec()))),
+        None => LogValue::Missing,
     }
 }
 

@@ -8,6 +8,7 @@ use config::model::{Direction, StatsFilter, TcpProxy};
 use super::metrics::Counting;
 use crate::filter::Shared;
 use crate::telemetry::access_log::AccessLogs;
+use crate::telemetry::captures::Captures;
 use crate::telemetry::labels::Reporter;
 use crate::telemetry::metric_set::MetricSet;
 use crate::telemetry::shape::Shape;
@@ -35,7 +36,7 @@ impl TcpChain {
         stats: Option<&StatsFilter>,
         shared: &Shared,
     ) -> io::Result<Arc<Self>> {
-        let logs = AccessLogs::compile(&config.access_log, &shared.sinks)?;
+        let logs = AccessLogs::compile(&config.access_log, shared.outlets(), &mut Captures::default())?;
         let counting = stats.map(|options| {
             let shapes = Shape::compile(options, MetricSet::TCP, &shared.registry);
             let interval = options.tcp_reporting_duration;

@@ -103,7 +103,12 @@ impl Logged<'_> {
         let Some(counting) = self.chain.counting.as_ref().filter(|it| !it.shapes.is_empty()) else { return };
         let worker = &self.forwarder.worker;
         let parties = Parties::new(worker, counting.reporter, self.downstream, called);
-        self.counted = Some(self.forwarder.open.begin(worker, counting, parties, &self.copied));
+        let connection = &self.downstream.facts();
+        let context = LogContext {
+            called: called.map(|called| &*called.workload),
+            ..worker.log_context(&self.record, connection)
+        };
+        self.counted = Some(self.forwarder.open.begin(worker, counting, parties, &context, &self.copied));
     }
 }
 
@@ -124,8 +129,7 @@ impl Drop for Logged<'_> {
         self.record.end = Some(Instant::now());
         let worker = &self.forwarder.worker;
         let connection = &self.downstream.facts();
-        let context = LogContext { record: &self.record, connection, own_name: &worker.shared.own_name };
-        self.chain.logs.write(&context, &worker.random);
+        self.chain.logs.write(&worker.log_context(&self.record, connection), worker.number);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::filter::{Downstream, Worker};
 use crate::telemetry::ResponseFlags;
 use crate::telemetry::intern::Interned;
 use crate::telemetry::labels::{ConnectionSecurity, Protocol, Reporter, RequestLabels, Service, Workload};
+use crate::telemetry::log_value::LogContext;
 use crate::telemetry::metric_set::MetricSet;
 use crate::telemetry::shape::{self, Shape};
 use crate::telemetry::tcp_cells::TcpCells;
@@ -31,6 +32,8 @@ pub struct Counting {
 pub struct Counted {
     counting: Arc<Counting>,
     parties: Parties,
+    /// Of each shape: the labels that Telemetry sets, as they were when the connection began.
+    values: Vec<String>,
     copied: Rc<Cell<Copied>>,
     reported: Cell<Copied>,
     /// Ticks until the next report.
@@ -54,11 +57,16 @@ impl OpenConnections {
         worker: &Worker,
         counting: &Arc<Counting>,
         parties: Parties,
+        context: &LogContext<'_>,
         copied: &Rc<Cell<Copied>>,
     ) -> Rc<Counted> {
+        let values = |shape: &Shape| {
+            shape.change.as_deref().map(|change| shape::values(change, context)).unwrap_or_default()
+        };
         let counted = Rc::new(Counted {
             counting: counting.clone(),
             parties,
+            values: counting.shapes.iter().map(values).collect(),
             copied: copied.clone(),
             reported: Cell::default(),
             due: Cell::new(ticks(counting.interval)),
@@ -133,9 +141,8 @@ impl Counted {
 
     fn each(&self, worker: &Worker, flags: ResponseFlags, add: impl Fn(MetricSet, &TcpCells)) {
         let labels = self.parties.labels(self.counting.reporter, flags);
-        for shape in &self.counting.shapes {
-            let values = shape.change.as_deref().map(shape::values).unwrap_or_default();
-            add(shape.metrics, &worker.metrics.connection(&labels, shape, &values).cells);
+        for (shape, values) in self.counting.shapes.iter().zip(&self.values) {
+            add(shape.metrics, &worker.metrics.connection(&labels, shape, values).cells);
         }
     }
 }

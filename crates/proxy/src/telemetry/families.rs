@@ -117,6 +117,12 @@ families! {
     TCP_RECEIVED_BYTES: "counter" "istio_tcp_received_bytes_total", "Bytes that came from the caller.";
     /// Access log lines that were not written. Label `path`.
     ACCESS_LOG_DROPPED: "counter" "tulle_access_log_dropped_total", "Access log lines dropped because the sink was too slow.";
+    /// Expressions of access log filters that had no value.
+    ACCESS_LOG_FILTER_ERRORS: "counter" "tulle_access_log_filter_errors_total", "Requests for which the expression of an access log filter had no value: they were not logged.";
+    /// Records of access logs that collectors took.
+    OPENTELEMETRY_LOGS_SENT: "counter" "envoy_access_logs_open_telemetry_access_log_logs_written_total", "Records of access logs that collectors took.";
+    /// Records of access logs that were not sent.
+    OPENTELEMETRY_LOGS_DROPPED: "counter" "envoy_access_logs_open_telemetry_access_log_logs_dropped_total", "Records of access logs that found no place in the queue, or that no collector took.";
     /// Spans sent by OTLP. Envoy's `tracing.opentelemetry.spans_sent`.
     OPENTELEMETRY_SPANS_SENT: "counter" "envoy_tracing_opentelemetry_spans_sent", "Spans sent by OTLP.";
     /// Spans that were not sent by OTLP. Envoy's `tracing.opentelemetry.spans_dropped`.

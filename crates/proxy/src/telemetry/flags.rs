@@ -88,6 +88,27 @@ impl ResponseFlags {
         if set.is_empty() { "-".to_owned() } else { set.join(",") }
     }
 
+    /// The set as Envoy's `response.flags` has it: each flag at the place of its own in Envoy's list.
+    pub fn envoy_bits(self) -> u64 {
+        const PLACES: [u32; 15] = [1, 5, 8, 2, 6, 14, 23, 18, 24, 15, 7, 4, 16, 22, 28];
+        let set = PLACES.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
+        set.fold(0, |all, (_, place)| all | (1 << place))
+    }
+
+    /// Writes the short names, comma-separated; `-` for none.
+    pub fn write(self, line: &mut Vec<u8>) {
+        if self.0 == 0 {
+            return line.push(b'-');
+        }
+        let set = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
+        for (place, (_, name)) in set.enumerate() {
+            if place > 0 {
+                line.push(b',');
+            }
+            line.extend_from_slice(name.as_bytes());
+        }
+    }
+
     /// The flag that stands for a reason.
     pub fn of(reason: Reason) -> Self {
         Self::named(reason.flag()).unwrap_or(Self::NONE)
@@ -101,20 +122,9 @@ impl ResponseFlags {
 
 impl fmt::Display for ResponseFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 {
-            return f.write_str("-");
-        }
-        let mut first = true;
-        for (bit, name) in NAMES.iter().enumerate() {
-            if self.0 & (1 << bit) != 0 {
-                if !first {
-                    f.write_str(",")?;
-                }
-                first = false;
-                f.write_str(name)?;
-            }
-        }
-        Ok(())
+        let mut text = Vec::new();
+        self.write(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 
@@ -129,6 +139,7 @@ mod tests {
         assert_eq!(flags, ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
         flags.set(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
         assert_eq!(flags.to_string(), "UF,URX");
+        assert_eq!(flags.envoy_bits(), 0x20 | 0x8000);
         assert_eq!(ResponseFlags::of(Reason::PolicyDenied), ResponseFlags::NONE);
         assert_eq!(ResponseFlags::of(Reason::NoCluster).to_string(), "NC");
         assert_eq!(ResponseFlags::of(Reason::DownstreamReset).to_string(), "DC");

@@ -1,13 +1,17 @@
 //! Which requests an access log writes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use config::model::{AccessLogFilter, Comparison, HeaderMatcher};
+use config::model::{AccessLogFilter, Comparison, Expression, HeaderMatcher};
+use decide::expression::Value;
 use decide::{RequestView, header_matches};
 
+use super::attributes::value_of;
+use super::captures::Captures;
 use super::flags::ResponseFlags;
-use super::random::Random;
-use super::record::{Captured, RequestRecord};
+use super::log_value::LogContext;
+use super::record::Captured;
 use super::request_id;
 
 /// A filter ready for use: it knows where the values of headers that it reads were put.
@@ -31,26 +35,26 @@ pub enum LogFilter {
     Flags(Option<Vec<ResponseFlags>>),
     /// One of these gRPC statuses, or none of them.
     GrpcStatus(Vec<u8>, bool),
+    /// The expression holds; where it has no value, that is counted.
+    Expression(Arc<Expression>, Arc<AtomicU64>),
 }
 
 impl LogFilter {
-    /// Compiles a filter; `slot` gives a header of the request its position.
-    pub fn compile(filter: &AccessLogFilter, slot: &mut dyn FnMut(&Arc<str>) -> usize) -> LogFilter {
+    /// Compiles a filter; what it needs of heads is added to `captures`. `errors` counts expressions without a value.
+    pub fn compile(filter: &AccessLogFilter, captures: &mut Captures, errors: &Arc<AtomicU64>) -> LogFilter {
         match filter {
             AccessLogFilter::StatusCode(comparison) => LogFilter::Status(*comparison),
             AccessLogFilter::Duration(comparison) => LogFilter::Duration(*comparison),
             AccessLogFilter::NotHealthCheck => LogFilter::All,
             AccessLogFilter::Sample { millionths, independent } => {
-                let id = (!independent).then(|| slot(&request_id::HEADER.into()));
+                let id = (!independent).then(|| captures.request_header(request_id::HEADER));
                 LogFilter::Sample(*millionths, id)
             }
-            AccessLogFilter::And(parts) => {
-                LogFilter::And(parts.iter().map(|part| LogFilter::compile(part, slot)).collect())
+            AccessLogFilter::And(parts) => LogFilter::And(all(parts, captures, errors)),
+            AccessLogFilter::Or(parts) => LogFilter::Or(all(parts, captures, errors)),
+            AccessLogFilter::Header(matcher) => {
+                LogFilter::Header(matcher.clone(), captures.request_header(&matcher.name))
             }
-            AccessLogFilter::Or(parts) => {
-                LogFilter::Or(parts.iter().map(|part| LogFilter::compile(part, slot)).collect())
-            }
-            AccessLogFilter::Header(matcher) => LogFilter::Header(matcher.clone(), slot(&matcher.name)),
             AccessLogFilter::ResponseFlag(flags) if flags.is_empty() => LogFilter::Flags(None),
             AccessLogFilter::ResponseFlag(flags) => {
                 // A flag that this proxy never sets is never found.
@@ -59,11 +63,16 @@ impl LogFilter {
             AccessLogFilter::GrpcStatus { statuses, exclude } => {
                 LogFilter::GrpcStatus(statuses.clone(), *exclude)
             }
+            AccessLogFilter::Expression(expression) => {
+                captures.expression(expression);
+                LogFilter::Expression(expression.clone(), errors.clone())
+            }
         }
     }
 
     /// Whether a request that has ended is written.
-    pub fn takes(&self, record: &RequestRecord, random: &Random) -> bool {
+    pub fn takes(&self, context: &LogContext<'_>) -> bool {
+        let record = context.record;
         match self {
             LogFilter::Status(comparison) => comparison.holds(record.status.into()),
             LogFilter::Duration(comparison) => {
@@ -73,11 +82,11 @@ impl LogFilter {
             LogFilter::All => true,
             LogFilter::Sample(millionths, id) => {
                 let id = id.and_then(|slot| value(&record.request_values, slot));
-                let point = id.map_or_else(|| random.below(1_000_000), by_id);
+                let point = id.map_or_else(|| context.random.below(1_000_000), by_id);
                 point < u64::from(*millionths)
             }
-            LogFilter::And(parts) => parts.iter().all(|part| part.takes(record, random)),
-            LogFilter::Or(parts) => parts.iter().any(|part| part.takes(record, random)),
+            LogFilter::And(parts) => parts.iter().all(|part| part.takes(context)),
+            LogFilter::Or(parts) => parts.iter().any(|part| part.takes(context)),
             LogFilter::Header(matcher, slot) => {
                 header_matches(matcher, &OneHeader { matcher, value: value(&record.request_values, *slot) })
             }
@@ -86,21 +95,36 @@ impl LogFilter {
             LogFilter::GrpcStatus(statuses, exclude) => {
                 record.grpc_status.is_some_and(|status| statuses.contains(&status) != *exclude)
             }
+            LogFilter::Expression(expression, errors) => match value_of(expression, context) {
+                Ok(value) => value == Value::Bool(true),
+                Err(_) => {
+                    errors.fetch_add(1, Ordering::Relaxed);
+                    false
+                }
+            },
         }
     }
+}
+
+fn all(parts: &[AccessLogFilter], captures: &mut Captures, errors: &Arc<AtomicU64>) -> Vec<LogFilter> {
+    parts.iter().map(|part| LogFilter::compile(part, captures, errors)).collect()
 }
 
 fn value(values: &Captured, slot: usize) -> Option<&[u8]> {
     values.get(slot).and_then(Option::as_deref).filter(|value| !value.is_empty())
 }
 
-/// A number below a million that every proxy on the way makes of the same id (FNV-1a).
+/// A number below a million that every proxy on the way makes of the same id: eight bytes at a time (after FNV-1a and
+/// the finish of MurmurHash3).
 fn by_id(id: &[u8]) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in id {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    hash % 1_000_000
+    let (words, rest) = id.as_chunks::<8>();
+    let mut mix = |word: u64| hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
+    rest.iter().for_each(|byte| mix(u64::from(*byte)));
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (hash ^ (hash >> 33)) % 1_000_000
 }
 
 /// The one header that a matcher asks for, as it was captured.
@@ -141,18 +165,63 @@ impl RequestView for OneHeader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::{BodyLength, RequestHead, Scheme, Version};
+    use crate::telemetry::Random;
+    use crate::telemetry::testing::Ended;
     use config::model::ComparisonOperator;
-    use std::time::{Duration, Instant, SystemTime};
+    use std::time::Duration;
 
-    fn record(status: u16) -> RequestRecord {
-        let mut record = RequestRecord::new(SystemTime::now(), Instant::now(), "HTTP/1.1");
-        record.status = status;
-        record.end = Some(record.begun + Duration::from_millis(20));
-        record
+    fn record(status: u16) -> Ended {
+        let mut ended = Ended::default();
+        ended.record.status = status;
+        ended.record.end = Some(ended.record.begun + Duration::from_millis(20));
+        ended
     }
 
-    fn takes(filter: &AccessLogFilter, record: &RequestRecord) -> bool {
-        LogFilter::compile(filter, &mut |_| 0).takes(record, &Random::seeded(1))
+    fn takes(filter: &AccessLogFilter, ended: &Ended) -> bool {
+        LogFilter::compile(filter, &mut Captures::default(), &Arc::default()).takes(&ended.context())
+    }
+
+    #[test]
+    fn an_expression_holds_or_not_and_one_without_a_value_is_counted() {
+        let errors = Arc::default();
+        let filter = |text: &str| {
+            let expression = config::parse_expression(text).unwrap();
+            AccessLogFilter::Expression(Arc::new(expression))
+        };
+        let takes = |text: &str| {
+            let mut ended = record(503);
+            let filter = LogFilter::compile(&filter(text), &mut ended.captures, &errors);
+            let head = RequestHead {
+                method: http::Method::GET,
+                scheme: Scheme::Http,
+                authority: "pay:8080".into(),
+                target: "/a?b=1".into(),
+                version: Version::Http11,
+                headers: [("X-User", "ann")].into_iter().collect(),
+                length: BodyLength::None,
+                upgrade: None,
+            };
+            ended.captures.capture_request(&head, &mut ended.record);
+            filter.takes(&ended.context())
+        };
+        for text in [
+            "response.code >= 400 && request.method == 'GET'",
+            "request.url_path == '/a' && request.query == 'b=1' && request.host.startsWith('pay')",
+            "request.headers['x-user'] == 'ann'",
+            "request.duration == duration('20ms') && response.flags == 0",
+            "source.address == '127.0.2.1:40000' && destination.port == 8080",
+            "connection.mtls && connection.uri_san_peer_certificate.endsWith('/sa/b')",
+            "xds.node.id == 'n1' && !has(request.headers.nobody)",
+        ] {
+            assert!(takes(text), "{text}");
+        }
+        for text in ["response.code == 200", "'x' in request.headers", "request.method", "1"] {
+            assert!(!takes(text), "{text}");
+        }
+        assert_eq!(errors.load(Ordering::Relaxed), 0);
+        assert!(!takes("request.headers['nobody'] == 'ann'") && !takes("request.time == 1"));
+        assert_eq!(errors.load(Ordering::Relaxed), 2);
     }
 
     #[test]
@@ -163,7 +232,7 @@ mod tests {
         assert!(takes(&AccessLogFilter::Duration(at_least(20)), &record(200)));
         assert!(!takes(&AccessLogFilter::Duration(at_least(21)), &record(200)));
         let mut flagged = record(404);
-        flagged.fail(base::Reason::NoRoute);
+        flagged.record.fail(base::Reason::NoRoute);
         let named = |flag: &str| AccessLogFilter::ResponseFlag(vec![flag.into()]);
         assert!(
             takes(&named("NR"), &flagged) && !takes(&named("UH"), &flagged) && !takes(&named("LH"), &flagged)
@@ -176,7 +245,7 @@ mod tests {
         let mut call = record(200);
         let unavailable = |exclude| AccessLogFilter::GrpcStatus { statuses: vec![14], exclude };
         assert!(!takes(&unavailable(false), &call) && !takes(&unavailable(true), &call), "no gRPC");
-        call.grpc_status = Some(14);
+        call.record.grpc_status = Some(14);
         assert!(takes(&unavailable(false), &call) && !takes(&unavailable(true), &call));
     }
 
@@ -184,16 +253,17 @@ mod tests {
     fn a_sample_by_id_is_the_same_in_every_proxy() {
         let filter = LogFilter::compile(
             &AccessLogFilter::Sample { millionths: 100_000, independent: false },
-            &mut |_| 0,
+            &mut Captures::default(),
+            &Arc::default(),
         );
         let taken = |seed| {
-            let random = Random::seeded(seed);
             let with = |id: u32| {
-                let mut record = record(200);
-                record.request_values = [Some(format!("id-{id}").into())].into_iter().collect();
-                record
+                let mut ended = record(200);
+                ended.random = Random::seeded(seed);
+                ended.record.request_values = [Some(format!("id-{id}").into())].into_iter().collect();
+                ended
             };
-            (0..5_000).filter(|id| filter.takes(&with(*id), &random)).collect::<Vec<u32>>()
+            (0..5_000).filter(|id| filter.takes(&with(*id).context())).collect::<Vec<u32>>()
         };
         assert_eq!(taken(1), taken(2));
         assert!((350..650).contains(&taken(1).len()), "{}", taken(1).len());

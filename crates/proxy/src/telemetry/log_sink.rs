@@ -1,42 +1,126 @@
-//! Where access log lines go: a bounded queue per sink and one thread that writes. A stuck sink costs lines, which are
-//! counted, and never time of a request.
+//! Where access log lines go: each worker writes into a buffer of its own, one thread per sink takes the buffers and
+//! writes them out. A stuck sink costs lines, which are counted, and never time of a request.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use config::model::AccessLogSink;
 
 use super::families;
+use super::log_layout::Line;
+use super::log_output::Output;
+use super::log_records::RecordLogs;
 use super::raised::Raised;
 use super::registry::Registry;
+use super::start_time::Seconds;
 
-/// Lines that may wait for a slow sink.
-pub const QUEUE: usize = 8_192;
-/// Bytes of lines that may wait: a client decides how long a line is.
+/// Bytes of lines that may wait in all: a client decides how long a line is.
 pub const QUEUE_BYTES: usize = 16 * 1024 * 1024;
-/// Lines are written together up to this many bytes.
-const BATCH: usize = 64 * 1024;
+/// Lines that come within this time are written together.
+const GATHER: Duration = Duration::from_millis(20);
+/// A buffer that grows beyond this is written at once.
+const FULL: usize = 64 * 1024;
+/// Buffers. Workers beyond share one with another.
+const LANES: usize = 64;
 
-enum Message {
-    Line(Vec<u8>),
-    /// Everything before was written.
-    Flush(SyncSender<()>),
+/// The buffer of one worker. Only that worker and the writer look at it, the writer no longer than it takes to exchange
+/// it for an empty one.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Lane(Mutex<Buffer>);
+
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    lines: u64,
+    seconds: Seconds,
+    used: bool,
+}
+
+/// What workers and the writer share.
+#[derive(Debug)]
+struct Common {
+    lanes: Vec<Lane>,
+    /// Lanes that have been written into: they share the bytes that may wait.
+    used: AtomicUsize,
+    limit: usize,
+    /// Bytes that are being written.
+    writing: AtomicUsize,
+    /// There is something to write.
+    pending: AtomicBool,
+    /// It is to be written without waiting for more.
+    urgent: AtomicBool,
+    closed: AtomicBool,
+    writer: OnceLock<Thread>,
+    /// How many times somebody asked for everything to be written, and how many of them it was.
+    flushes: Mutex<(u64, u64)>,
+    flushed: Condvar,
+    dropped: Arc<AtomicU64>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Common {
+    fn wake(&self, urgent: bool) {
+        if urgent {
+            self.urgent.store(true, Ordering::Release);
+        }
+        if (!self.pending.swap(true, Ordering::AcqRel) || urgent)
+            && let Some(writer) = self.writer.get()
+        {
+            writer.unpark();
+        }
+    }
+
+    /// Waits until something is to be written; `false` when nothing will come any more.
+    fn wait(&self) -> bool {
+        while !self.pending.swap(false, Ordering::AcqRel) {
+            if self.closed.load(Ordering::Acquire) {
+                return false;
+            }
+            std::thread::park();
+        }
+        let end = Instant::now() + GATHER;
+        while !self.urgent.swap(false, Ordering::AcqRel) && !self.closed.load(Ordering::Acquire) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::park_timeout(left);
+        }
+        true
+    }
+
+    /// Writes what waits.
+    fn drain(&self, writer: &mut impl Write, spare: &mut Vec<u8>) {
+        for lane in &self.lanes {
+            let mut buffer = locked(&lane.0);
+            if buffer.bytes.is_empty() {
+                continue;
+            }
+            std::mem::swap(&mut buffer.bytes, spare);
+            let lines = std::mem::take(&mut buffer.lines);
+            self.writing.store(spare.len(), Ordering::Relaxed);
+            drop(buffer);
+            if writer.write_all(spare).and_then(|()| writer.flush()).is_err() {
+                self.dropped.fetch_add(lines, Ordering::Relaxed);
+            }
+            self.writing.store(0, Ordering::Relaxed);
+            spare.clear();
+            spare.shrink_to(4 * FULL);
+        }
+    }
 }
 
 /// One open sink.
 #[derive(Debug)]
-pub struct LogSink {
-    queue: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
-    /// Bytes of the lines that are not written yet.
-    waiting: Arc<AtomicUsize>,
-}
+pub struct LogSink(Arc<Common>);
 
 impl LogSink {
     /// A sink that writes into `writer` from a thread of its own.
@@ -44,106 +128,92 @@ impl LogSink {
     /// # Errors
     /// The operating system has no thread left.
     pub fn start(writer: impl Write + Send + 'static) -> io::Result<Self> {
-        Self::with_queue(writer, QUEUE)
+        Self::with_limit(writer, QUEUE_BYTES)
     }
 
-    /// The same with a queue of that many lines.
-    fn with_queue(writer: impl Write + Send + 'static, lines: usize) -> io::Result<Self> {
-        let (queue, receiver) = sync_channel(lines);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let (failed, left) = (dropped.clone(), waiting.clone());
-        // The thread ends when the last sender is gone.
-        runtime::thread::spawn("access-log", move || write_all(receiver, writer, &failed, &left))?;
-        Ok(Self { queue, dropped, waiting })
+    /// The same where that many bytes may wait.
+    fn with_limit(mut writer: impl Write + Send + 'static, limit: usize) -> io::Result<Self> {
+        let common = Arc::new(Common {
+            lanes: (0..LANES).map(|_| Lane::default()).collect(),
+            used: AtomicUsize::new(0),
+            limit,
+            writing: AtomicUsize::new(0),
+            pending: AtomicBool::new(false),
+            urgent: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            writer: OnceLock::new(),
+            flushes: Mutex::default(),
+            flushed: Condvar::new(),
+            dropped: Arc::default(),
+        });
+        let own = common.clone();
+        // The thread ends when the sink is gone and everything is written.
+        let thread = runtime::thread::spawn("access-log", move || {
+            let mut spare = Vec::new();
+            while own.wait() {
+                let asked = locked(&own.flushes).0;
+                own.drain(&mut writer, &mut spare);
+                locked(&own.flushes).1 = asked;
+                own.flushed.notify_all();
+            }
+            own.drain(&mut writer, &mut spare);
+        })?;
+        // What was written before that is found at the next line, or at the end.
+        let _ = common.writer.set(thread.thread().clone());
+        if common.pending.load(Ordering::Acquire) {
+            thread.thread().unpark();
+        }
+        Ok(Self(common))
     }
 
-    /// Queues a line; when the queue is full the line is dropped and counted.
-    pub fn write(&self, line: Vec<u8>) {
-        let length = line.len();
-        // Reserve, then look: workers write at the same time.
-        let fits = self.waiting.fetch_add(length, Ordering::Relaxed).saturating_add(length) <= QUEUE_BYTES;
-        if !fits || self.queue.try_send(Message::Line(line)).is_err() {
-            self.waiting.fetch_sub(length, Ordering::Relaxed);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Writes a line into the buffer of that worker; when too much waits, the line is dropped and counted.
+    pub fn write(&self, worker: usize, write: impl FnOnce(&mut Line<'_>)) {
+        let common = &*self.0;
+        let mut buffer = locked(&common.lanes[worker % LANES].0);
+        let buffer = &mut *buffer;
+        if !buffer.used {
+            buffer.used = true;
+            common.used.fetch_add(1, Ordering::Relaxed);
+        }
+        let share = common.limit / common.used.load(Ordering::Relaxed).max(1);
+        let room = share.saturating_sub(common.writing.load(Ordering::Relaxed));
+        let start = buffer.bytes.len();
+        if start < room {
+            write(&mut Line { bytes: &mut buffer.bytes, seconds: &mut buffer.seconds });
+        }
+        let end = buffer.bytes.len();
+        if start >= room || end > room {
+            buffer.bytes.truncate(start);
+            common.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        buffer.lines += 1;
+        let full = start < FULL && end >= FULL;
+        if start == 0 || full {
+            common.wake(full);
         }
     }
 
     /// Lines that were not written.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.0.dropped.load(Ordering::Relaxed)
     }
 
     /// Waits until what is queued was written, at most `limit`. `false` when it took longer.
     pub fn flush(&self, limit: Duration) -> bool {
-        let (done, wait) = sync_channel(1);
-        self.queue.try_send(Message::Flush(done)).is_ok() && wait.recv_timeout(limit).is_ok()
+        let mut flushes = locked(&self.0.flushes);
+        flushes.0 += 1;
+        let mine = flushes.0;
+        self.0.wake(true);
+        let done = self.0.flushed.wait_timeout_while(flushes, limit, |flushes| flushes.1 < mine);
+        !done.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 
-fn write_all(
-    receiver: Receiver<Message>,
-    mut writer: impl Write,
-    failed: &AtomicU64,
-    waiting_bytes: &AtomicUsize,
-) {
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut lines = 0;
-    while let Ok(first) = receiver.recv() {
-        let mut next = Some(first);
-        let mut waiting = None;
-        while let Some(message) = next {
-            match message {
-                Message::Line(line) => {
-                    batch.extend_from_slice(&line);
-                    lines += 1;
-                }
-                Message::Flush(done) => waiting = Some(done),
-            }
-            next = if batch.len() < BATCH && waiting.is_none() { receiver.try_recv().ok() } else { None };
-        }
-        if writer.write_all(&batch).and_then(|()| writer.flush()).is_err() {
-            failed.fetch_add(lines, Ordering::Relaxed);
-        }
-        waiting_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
-        batch.clear();
-        lines = 0;
-        if let Some(done) = waiting {
-            // Whoever asked may have stopped waiting.
-            let _ = done.try_send(());
-        }
-    }
-}
-
-/// A file that lines go to. Opening a FIFO waits for its reader, so that only the sink's own thread may do it.
-#[derive(Debug)]
-enum Output {
-    Open(File),
-    Later(Arc<str>),
-}
-
-impl Output {
-    fn open(path: &str) -> io::Result<Output> {
-        OpenOptions::new().append(true).create(true).open(path).map(Output::Open)
-    }
-}
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Output::Later(path) = self {
-            *self = Output::open(path)?;
-        }
-        match self {
-            Output::Open(file) => file.write(bytes),
-            Output::Later(_) => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Output::Open(file) => file.flush(),
-            Output::Later(_) => Ok(()),
-        }
+impl Drop for LogSink {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.wake(true);
     }
 }
 
@@ -153,13 +223,20 @@ pub struct LogSinks {
     registry: Arc<Registry>,
     /// What is written whatever the filters say.
     pub raised: Arc<Raised>,
+    /// Filters whose expression had no value.
+    pub filter_errors: Arc<AtomicU64>,
+    /// Logs that go to collectors.
+    pub records: RecordLogs,
     open: Mutex<HashMap<AccessLogSink, Arc<LogSink>>>,
 }
 
 impl LogSinks {
     /// No sink is open yet; drops are reported in `registry`.
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, raised: Arc::default(), open: Mutex::default() }
+        let filter_errors = Arc::default();
+        registry.shared_counter(&families::ACCESS_LOG_FILTER_ERRORS, Vec::new(), &filter_errors);
+        let records = RecordLogs::new(registry.clone());
+        Self { registry, raised: Arc::default(), filter_errors, records, open: Mutex::default() }
     }
 
     /// The sink, opened if it was not.
@@ -174,14 +251,10 @@ impl LogSinks {
         let (started, path): (LogSink, &str) = match sink {
             AccessLogSink::Stdout => (LogSink::start(io::stdout())?, "/dev/stdout"),
             AccessLogSink::Stderr => (LogSink::start(io::stderr())?, "/dev/stderr"),
-            AccessLogSink::File(path) => {
-                let fifo = std::fs::metadata(&**path).is_ok_and(|it| it.file_type().is_fifo());
-                let writer = if fifo { Output::Later(path.clone()) } else { Output::open(path)? };
-                (LogSink::start(writer)?, path)
-            }
+            AccessLogSink::File(path) => (LogSink::start(Output::at(path)?)?, path),
         };
         let labels = vec![("path", path.to_owned())];
-        self.registry.shared_counter(&families::ACCESS_LOG_DROPPED, labels, &started.dropped);
+        self.registry.shared_counter(&families::ACCESS_LOG_DROPPED, labels, &started.0.dropped);
         let started = Arc::new(started);
         open.insert(sink.clone(), started.clone());
         Ok(started)
@@ -203,7 +276,7 @@ impl LogSinks {
 mod tests {
     use super::*;
     use crate::telemetry::prometheus;
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
     /// A writer that blocks until it is let go, then passes on what it got.
     struct Gate {
@@ -227,12 +300,16 @@ mod tests {
         }
     }
 
+    fn write(sink: &LogSink, worker: usize, line: &[u8]) {
+        sink.write(worker, |into| into.bytes.extend_from_slice(line));
+    }
+
     #[test]
     fn a_stuck_sink_drops_lines_counts_them_and_blocks_nobody() {
         let ((go, gate), (out, written)) = (channel(), channel());
-        let sink = LogSink::with_queue(Gate { go: gate, out, opened: false }, 4).unwrap();
+        let sink = LogSink::with_limit(Gate { go: gate, out, opened: false }, 32).unwrap();
         for n in 0..100 {
-            sink.write(format!("line {n}\n").into_bytes());
+            write(&sink, 0, format!("line {n}\n").as_bytes());
         }
         let dropped = sink.dropped();
         assert!((90..100).contains(&dropped), "{dropped}");
@@ -251,18 +328,49 @@ mod tests {
         let line = 64 * 1024;
         let fit = (QUEUE_BYTES / line) as u64;
         for _ in 0..fit + 100 {
-            sink.write(vec![b'x'; line]);
+            write(&sink, 0, &vec![b'x'; line]);
         }
         assert_eq!(sink.dropped(), 100);
         go.send(()).unwrap();
         while !sink.flush(Duration::from_secs(10)) {}
         let before = sink.dropped();
-        sink.write(vec![b'y'; line]);
+        write(&sink, 0, &vec![b'y'; line]);
         while !sink.flush(Duration::from_secs(10)) {}
         assert_eq!(sink.dropped(), before, "room comes back when lines were written");
         drop(sink);
         let bytes: usize = written.iter().map(|piece| piece.len()).sum();
         assert_eq!(bytes as u64, (fit + 101 - before) * line as u64);
+    }
+
+    #[test]
+    fn workers_share_what_may_wait_and_every_line_is_whole() {
+        let (out, written) = channel();
+        let (go, gate) = channel();
+        go.send(()).unwrap();
+        let sink = Arc::new(LogSink::start(Gate { go: gate, out, opened: false }).unwrap());
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let sink = sink.clone();
+                scope.spawn(move || {
+                    for n in 0..20_000 {
+                        write(&sink, worker, format!("worker {worker} line {n}\n").as_bytes());
+                    }
+                });
+            }
+        });
+        assert!(sink.flush(Duration::from_secs(30)));
+        let dropped = sink.dropped();
+        drop(sink);
+        let text = String::from_utf8(written.iter().flatten().collect()).unwrap();
+        assert_eq!(text.lines().count() as u64, 80_000 - dropped);
+        let mut next = [0; 4];
+        for line in text.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [_, worker, _, number] = words[..] else { panic!("{line}") };
+            let (worker, number): (usize, u32) = (worker.parse().unwrap(), number.parse().unwrap());
+            assert!(number >= next[worker], "{line}: after {}", next[worker]);
+            next[worker] = number + 1;
+        }
     }
 
     #[test]
@@ -276,7 +384,7 @@ mod tests {
         let name = AccessLogSink::File(path.to_str().unwrap().into());
         let (one, two) = (sinks.get(&name).unwrap(), sinks.get(&name).unwrap());
         assert!(Arc::ptr_eq(&one, &two));
-        one.write(b"after\n".to_vec());
+        write(&one, 3, b"after\n");
         sinks.flush(Duration::from_secs(10));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\nafter\n");
         let text = prometheus::render(&registry, prometheus::Format::Text);

@@ -4,6 +4,8 @@
 
 pub mod access_log;
 pub mod attempts;
+pub mod attributes;
+pub mod captures;
 pub mod cells;
 pub mod exemplar;
 pub mod export;
@@ -13,7 +15,11 @@ pub mod grpc_messages;
 pub mod intern;
 pub mod labels;
 pub mod log_filter;
+pub mod log_layout;
+pub mod log_output;
+pub mod log_records;
 pub mod log_sink;
+pub mod log_text;
 pub mod log_value;
 pub mod metric_set;
 pub mod peer_metadata;
@@ -29,6 +35,8 @@ pub mod series;
 pub mod shape;
 pub mod start_time;
 pub mod tcp_cells;
+#[cfg(test)]
+pub mod testing;
 pub mod trace;
 pub mod wall_clock;
 pub mod watch;

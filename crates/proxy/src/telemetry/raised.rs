@@ -10,6 +10,9 @@ const MOST_IDS: usize = 64;
 /// The longest time.
 pub const LONGEST: Duration = Duration::from_secs(3600);
 
+/// The longest id, in bytes.
+pub const LONGEST_ID: usize = 256;
+
 /// What is raised. Requests read one number that hardly ever changes.
 #[derive(Debug, Default)]
 pub struct Raised {
@@ -46,6 +49,25 @@ impl Raised {
         }
         ids.push((id.into(), until));
         self.any.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Raises every request (without an id) or those with that id; no time: nothing any more. Returns the end.
+    ///
+    /// # Errors
+    /// The time or the id is too long.
+    pub fn raise(&self, id: Option<&str>, time: Duration, now: SystemTime) -> Result<SystemTime, String> {
+        if time > LONGEST {
+            return Err(format!("at most {} seconds", LONGEST.as_secs()));
+        }
+        match id {
+            _ if time.is_zero() => self.reset(),
+            None => self.raise_all(now, time),
+            Some(id) if id.is_empty() || id.len() > LONGEST_ID => {
+                return Err(format!("a request id has 1 to {LONGEST_ID} bytes"));
+            }
+            Some(id) => self.raise_id(id.as_bytes(), now, time),
+        }
+        Ok(now + time)
     }
 
     /// Nothing is raised any more.

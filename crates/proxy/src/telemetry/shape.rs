@@ -4,8 +4,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use config::model::{Dimension, MetricChange, StatsFilter};
+use decide::expression::Value;
 
+use super::attributes::value_of;
+use super::captures::Captures;
 use super::labels::RequestLabels;
+use super::log_value::LogContext;
 use super::metric_set::{METRICS, MetricSet};
 use super::registry::Registry;
 use super::series::Labels;
@@ -53,6 +57,15 @@ impl Shape {
         shapes
     }
 
+    /// Adds what the values of labels need of heads.
+    pub fn capture(&self, captures: &mut Captures) {
+        for (_, dimension) in self.change.iter().flat_map(|change| &change.dimensions) {
+            if let Dimension::Expression(expression) = dimension {
+                captures.expression(expression);
+            }
+        }
+    }
+
     /// The labels of a series: Istio's, without those that are removed, with those that are set. `values` are those
     /// of the set labels, as [`join`] made them.
     pub fn labels(&self, base: &RequestLabels<'_>, values: &str) -> Labels {
@@ -70,11 +83,16 @@ impl Shape {
 }
 
 /// The values of the labels that a change sets, in their order.
-pub fn values(change: &MetricChange) -> String {
+pub fn values(change: &MetricChange, context: &LogContext<'_>) -> String {
     let mut values = String::new();
     for (index, (_, dimension)) in change.dimensions.iter().enumerate() {
         match dimension {
             Dimension::Literal(text) => join(&mut values, text, index == 0),
+            Dimension::Expression(expression) => {
+                let value = value_of(expression, context).map(Value::into_text);
+                let text = value.as_deref().ok().filter(|text| !text.is_empty());
+                join(&mut values, text.unwrap_or("unknown"), index == 0);
+            }
         }
     }
     values
@@ -90,4 +108,31 @@ fn join(values: &mut String, value: &str, first: bool) {
         end -= 1;
     }
     values.extend(value[..end].chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::testing::Ended;
+
+    #[test]
+    fn a_label_is_the_value_of_an_expression() {
+        let expression =
+            |text: &str| Dimension::Expression(Arc::new(config::parse_expression(text).unwrap()));
+        let change = MetricChange {
+            dimensions: vec![
+                ("a".into(), expression("string(destination.port)")),
+                ("b".into(), expression("request.headers['x-none']")),
+                ("c".into(), Dimension::Literal("fixed".into())),
+                ("d".into(), expression("connection.mtls ? 'yes' : 'no'")),
+                ("e".into(), expression("response.code >= 100")),
+            ],
+            ..Default::default()
+        };
+        let mut ended = Ended::default();
+        ended.record.status = 200;
+        let values = values(&change, &ended.context());
+        let values: Vec<&str> = values.split(SEPARATOR).collect();
+        assert_eq!(values, ["8080", "unknown", "fixed", "yes", "true"]);
+    }
 }

@@ -109,7 +109,7 @@ impl OutlierEvents {
             Action::Returned => tracing::info!(cluster, host, ejections, "host returned from its ejection"),
         }
         if let Some(file) = self.file.get() {
-            file.write(event.line());
+            file.write(0, |line| line.bytes.extend_from_slice(&event.line()));
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.len() >= MAX_EVENTS {
@@ -163,7 +163,8 @@ mod tests {
         let sink = Arc::new(LogSink::start(Stuck(wait)).unwrap());
         let events = OutlierEvents::default();
         events.write_to(sink.clone());
-        for _ in 0..crate::telemetry::log_sink::QUEUE + 2_000 {
+        let line = event(Action::Returned).line().len();
+        for _ in 0..crate::telemetry::log_sink::QUEUE_BYTES / line + 2_000 {
             events.add(event(Action::Returned));
         }
         // A batch of lines may have left the queue before the disk got stuck.

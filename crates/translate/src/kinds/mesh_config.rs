@@ -2,20 +2,29 @@
 
 use api::MeshConfig;
 use api::kinds::extension_provider::ExtensionProvider;
-use api::kinds::mesh_config::AccessLogEncoding;
-use api::kinds::structure::AnyValue;
+use api::kinds::mesh_config::{ACCESS_LOG_SAMPLE, AccessLogEncoding, Variable};
+use api::kinds::structure::{self, AnyValue, Structure};
 
-use crate::kinds::sendable;
+use crate::kinds::format_string;
 use crate::note::{About, Note};
 
 /// What a user must be told about the MeshConfig.
 pub fn verdict(mesh: &MeshConfig, notes: &mut Vec<Note>) {
     let mut about = About::new("MeshConfig", "", "mesh", notes);
-    if mesh.access_log_encoding == AccessLogEncoding::Json && !mesh.access_log_file.is_empty() {
-        about.info("accessLogEncoding", "the access log is written as text; JSON does not act yet");
-    }
-    if let Some(reason) = sendable::format_defect(&mesh.access_log_format) {
+    let format = &mesh.access_log_format;
+    if mesh.access_log_encoding == AccessLogEncoding::Json && !format.is_empty() {
+        match structure::parse(format) {
+            Err(reason) => {
+                about.warning("accessLogFormat", format!("{reason}; the default object is written"));
+            }
+            Ok(labels) => label_verdicts(&labels, "accessLogFormat", &mut about),
+        }
+    } else if let Some(reason) = format_string::log_defect(format) {
         about.warning("accessLogFormat", format!("{reason}; the default line is written"));
+    }
+    if mesh.access_log_sample() == Variable::Malformed {
+        let reason = "neither a percentage from 0 to 100 nor off; 1 is in force";
+        about.warning(format!("defaultConfig.proxyMetadata.{ACCESS_LOG_SAMPLE}"), reason);
     }
     for (at, provider) in mesh.extension_providers.iter().enumerate() {
         provider_verdict(provider, &format!("extensionProviders[{at}]"), &mut about);
@@ -33,24 +42,34 @@ pub fn verdict(mesh: &MeshConfig, notes: &mut Vec<Note>) {
 fn provider_verdict(provider: &ExtensionProvider, field: &str, about: &mut About<'_>) {
     let (format, field) = match (&provider.envoy_file_access_log, &provider.envoy_otel_als) {
         (Some(file), _) => (file.log_format.as_ref(), format!("{field}.envoyFileAccessLog.logFormat")),
-        (None, Some(otel)) => {
-            let reason = "Envoy writes this log; tulle-proxy does not yet";
-            about.warning(format!("{field}.envoyOtelAls"), reason);
-            (otel.log_format.as_ref(), format!("{field}.envoyOtelAls.logFormat"))
-        }
+        (None, Some(otel)) => (otel.log_format.as_ref(), format!("{field}.envoyOtelAls.logFormat")),
         (None, None) => return,
     };
     let Some(format) = format else { return };
-    if let Some(reason) = format.text.as_deref().and_then(sendable::format_defect) {
+    if let Some(reason) = format.text.as_deref().and_then(format_string::log_defect) {
         about.warning(format!("{field}.text"), format!("{reason}; the default line is written"));
     }
-    for (key, value) in format.labels.iter().flatten() {
-        let reason = match value {
-            AnyValue::Text(text) => sendable::format_defect(text),
-            _ => Some("only texts are written".to_owned()),
-        };
-        if let Some(reason) = reason {
-            about.warning(format!("{field}.labels.{key}"), format!("{reason}; the label is left out"));
+    if let Some(labels) = &format.labels {
+        label_verdicts(labels, &format!("{field}.labels"), about);
+    }
+}
+
+/// What a user must be told about labels, and about those in them.
+fn label_verdicts(labels: &Structure, field: &str, about: &mut About<'_>) {
+    for (key, value) in labels {
+        let field = format!("{field}.{key}");
+        match value {
+            AnyValue::Map(map) => label_verdicts(map, &field, about),
+            AnyValue::List(items) => {
+                let named = items.iter().enumerate().map(|(at, item)| (at.to_string(), item.clone()));
+                label_verdicts(&named.collect(), &field, about);
+            }
+            AnyValue::Text(text) => {
+                if let Some(reason) = format_string::log_defect(text) {
+                    about.warning(field, format!("{reason}; the label is left out"));
+                }
+            }
+            AnyValue::Null | AnyValue::Bool(_) | AnyValue::Number(_) => {}
         }
     }
 }
@@ -66,10 +85,20 @@ mod tests {
     }
 
     #[test]
-    fn a_json_log_is_told_only_when_there_is_a_log() {
+    fn what_a_json_log_cannot_say_is_told() {
         let mut mesh = MeshConfig { access_log_encoding: AccessLogEncoding::Json, ..Default::default() };
         assert!(fields(&mesh).is_empty());
-        mesh.access_log_file = "/dev/stdout".to_owned();
-        assert_eq!(fields(&mesh), ["accessLogEncoding"]);
+        mesh.access_log_format = r#"{"a": "%PROTOCOL%", "b": {"c": ["%NOPE%"]}}"#.to_owned();
+        assert_eq!(fields(&mesh), ["accessLogFormat.b.c.0"]);
+        mesh.access_log_format = "[".to_owned();
+        assert_eq!(fields(&mesh), ["accessLogFormat"]);
+    }
+
+    #[test]
+    fn a_malformed_sample_is_told() {
+        let mut mesh = MeshConfig::default();
+        let variables = &mut mesh.default_config.get_or_insert_default().proxy_metadata;
+        variables.insert(ACCESS_LOG_SAMPLE.to_owned(), "most".to_owned());
+        assert_eq!(fields(&mesh), ["defaultConfig.proxyMetadata.TULLE_ACCESS_LOG_SAMPLE"]);
     }
 }

@@ -5,6 +5,7 @@ use crate::world::World;
 
 pub mod authorization_policy;
 pub mod destination_rule;
+pub mod format_string;
 pub mod http_match;
 pub mod http_route;
 pub mod mesh_config;

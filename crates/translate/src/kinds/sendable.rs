@@ -8,109 +8,6 @@ use api::kinds::virtual_service::{HttpMatchRequest, HttpRoute};
 const FRAMING: [&str; 7] =
     ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"];
 
-/// Operators of format strings that take no argument.
-const OPERATORS: [&str; 49] = [
-    "PROTOCOL",
-    "RESPONSE_CODE",
-    "RESPONSE_CODE_DETAILS",
-    "RESPONSE_FLAGS",
-    "RESPONSE_FLAGS_LONG",
-    "CONNECTION_TERMINATION_DETAILS",
-    "UPSTREAM_TRANSPORT_FAILURE_REASON",
-    "BYTES_RECEIVED",
-    "BYTES_SENT",
-    "DURATION",
-    "REQUEST_DURATION",
-    "RESPONSE_DURATION",
-    "RESPONSE_TX_DURATION",
-    "UPSTREAM_HOST",
-    "UPSTREAM_CLUSTER",
-    "UPSTREAM_CLUSTER_RAW",
-    "UPSTREAM_LOCAL_ADDRESS",
-    "UPSTREAM_REQUEST_ATTEMPT_COUNT",
-    "DOWNSTREAM_LOCAL_ADDRESS",
-    "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
-    "DOWNSTREAM_LOCAL_PORT",
-    "DOWNSTREAM_REMOTE_ADDRESS",
-    "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
-    "DOWNSTREAM_PEER_URI_SAN",
-    "DOWNSTREAM_LOCAL_URI_SAN",
-    "DOWNSTREAM_PEER_SUBJECT",
-    "DOWNSTREAM_TLS_VERSION",
-    "REQUESTED_SERVER_NAME",
-    "ROUTE_NAME",
-    "VIRTUAL_HOST_NAME",
-    "HOSTNAME",
-    "START_TIME",
-    "STREAM_ID",
-    "UPSTREAM_REMOTE_ADDRESS",
-    "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
-    "UPSTREAM_REMOTE_PORT",
-    "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
-    "UPSTREAM_LOCAL_PORT",
-    "DOWNSTREAM_REMOTE_PORT",
-    "DOWNSTREAM_DIRECT_REMOTE_PORT",
-    "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
-    "REQUEST_HEADERS_BYTES",
-    "RESPONSE_HEADERS_BYTES",
-    "TULLE_REASON",
-    "TULLE_BLAME",
-    "TULLE_HOP",
-    "TULLE_PEER",
-];
-
-/// Why a format string is refused; `None` when it is accepted.
-pub fn format_defect(text: &str) -> Option<String> {
-    let mut rest = text;
-    while let Some(at) = rest.find('%') {
-        rest = rest.get(at + 1..)?;
-        if let Some(after) = rest.strip_prefix('%') {
-            rest = after;
-            continue;
-        }
-        let end = rest.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
-        let (name, after) = rest.split_at(end.unwrap_or(rest.len()));
-        let known = match after.strip_prefix('(') {
-            Some(_) => matches!(name, "REQ" | "RESP" | "TRAILER" | "START_TIME" | "ENVIRONMENT"),
-            // Ours are taken out for other proxies, as a whole.
-            None => OPERATORS.contains(&name) && !(name.starts_with("TULLE_") && after.starts_with(':')),
-        };
-        if !known {
-            return Some(format!(
-                "%{name}% is not an operator that proxies know (write %% for a per cent sign)"
-            ));
-        }
-        match end_of_operator(after) {
-            Some(after) => rest = after,
-            None => return Some(format!("%{name} has no closing %")),
-        }
-    }
-    None
-}
-
-/// What follows the closing `%` of an operator, whose argument and length come first.
-fn end_of_operator(text: &str) -> Option<&str> {
-    let text = match text.strip_prefix('(') {
-        None => text,
-        Some(inner) => {
-            let close = inner.match_indices(')').map(|(at, _)| at);
-            let mut ends = close.filter(|at| matches!(inner.as_bytes().get(at + 1), Some(b'%' | b':')));
-            let argument = ends.next().filter(|end| *end > 0)?;
-            inner.get(argument + 1..)?
-        }
-    };
-    let text = match text.strip_prefix(':') {
-        None => text,
-        Some(length) => {
-            let rest = length.trim_start_matches(|c: char| c.is_ascii_digit());
-            (rest.len() < length.len()).then_some(rest)?
-        }
-    };
-    text.strip_prefix('%')
-}
-
 /// Why a header may not be written or removed; `None` when it may.
 pub fn header_defect(name: &str) -> Option<String> {
     let framing = FRAMING.iter().any(|it| it.eq_ignore_ascii_case(name));
@@ -122,7 +19,7 @@ pub fn value_defect(value: &str) -> Option<String> {
     if value.bytes().any(|byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
         return Some("the value has a control character".to_owned());
     }
-    format_defect(value)
+    super::format_string::defect(value)
 }
 
 /// Why a match can never hold: a path has no query and no fragment.
@@ -202,35 +99,6 @@ fn substitution_is_sound(pattern: &str, substitution: &str) -> bool {
 mod tests {
     use super::*;
     use api::kinds::virtual_service::{HttpRedirect, HttpRewrite, RegexRewrite};
-
-    #[test]
-    fn formats_of_known_operators_are_accepted() {
-        for text in [
-            "",
-            "plain",
-            "100%%",
-            "%PROTOCOL% %REQ(X-A?:PATH):20% %START_TIME% %START_TIME(%Y/%m/%d)%",
-            "%UPSTREAM_HOST%",
-        ] {
-            assert_eq!(format_defect(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn all_other_formats_are_not() {
-        for text in [
-            "50% off",
-            "%DYNAMIC_METADATA(a:b)%",
-            "%PROTOCOL",
-            "%REQ%",
-            "%REQ(a",
-            "%PROTOCOL(x)%",
-            "%REQ()%",
-            "%REQ(x):a%",
-        ] {
-            assert!(format_defect(text).is_some(), "{text}");
-        }
-    }
 
     #[test]
     fn headers_that_frame_a_message_are_left_alone() {

@@ -2,8 +2,8 @@
 
 use api::MeshConfig;
 use api::kinds::extension_provider::{EnvoyOpenTelemetryLog, ExtensionProvider, LogFormat};
-use api::kinds::mesh_config::Provider;
-use api::kinds::structure::AnyValue;
+use api::kinds::mesh_config::{AccessLogEncoding, Provider};
+use api::kinds::structure::{self, AnyValue, Structure};
 use api::kinds::telemetry::{AccessLoggingFilter, WorkloadMode};
 use protos::envoy::envoy::config::accesslog::v3::{
     AccessLog, AccessLogFilter, ExtensionFilter, access_log::ConfigType, access_log_filter::FilterSpecifier,
@@ -20,18 +20,20 @@ use protos::envoy::envoy::extensions::access_loggers::file::v3::{
 };
 use protos::envoy::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use protos::envoy::envoy::extensions::access_loggers::open_telemetry::v3::OpenTelemetryAccessLogConfig;
-use protos::envoy::google::protobuf::Struct;
+use protos::envoy::google::protobuf::{Struct, Value, value::Kind};
 use protos::envoy::opentelemetry::proto::common::v1::{
-    AnyValue as OtelValue, KeyValue, KeyValueList, any_value,
+    AnyValue as OtelValue, ArrayValue, KeyValue, KeyValueList, any_value,
 };
 
-use crate::kinds::sendable;
+use crate::kinds::format_string;
 use crate::merge::telemetry;
 use crate::scope::Scope;
+use crate::xds::default_access_log::{self, Traffic};
 use crate::{names, values};
 
 /// Operators that only our proxy knows.
-const OWN: [&str; 4] = ["%TULLE_REASON%", "%TULLE_BLAME%", "%TULLE_HOP%", "%TULLE_PEER%"];
+const OWN: [&str; 5] =
+    ["%TULLE_REASON%", "%TULLE_BLAME%", "%TULLE_HOP%", "%TULLE_PEER%", "%VIRTUAL_HOST_NAME%"];
 
 /// Istio's default line.
 const DEFAULT_FORMAT: &str = concat!(
@@ -72,12 +74,14 @@ const DEFAULT_LABELS: [(&str, &str); 24] = [
     ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
 ];
 
-/// The loggers of one side of calls: what Telemetry asks for, else `accessLogFile` of the mesh.
-pub fn access_logs(scope: &Scope<'_>, side: WorkloadMode) -> Vec<AccessLog> {
+/// The loggers of one side of calls: what Telemetry asks for, else `accessLogFile` of the mesh, else, in our proxy,
+/// failures and a sample.
+pub fn access_logs(scope: &Scope<'_>, side: WorkloadMode, traffic: Traffic) -> Vec<AccessLog> {
     let mesh = scope.world.mesh();
     let in_force = telemetry::telemetries(scope.world, scope.namespace(), &scope.labels);
     let Some(merged) = telemetry::access_logging(mesh, &in_force, side) else {
-        return of_mesh(mesh, scope.is_tulle()).into_iter().collect();
+        let unasked = || scope.is_tulle().then(|| default_access_log::access_log(mesh, traffic))?;
+        return of_mesh(mesh, scope.is_tulle()).or_else(unasked).into_iter().collect();
     };
     let logging = merged.into_iter().filter(|(_, logging)| !logging.disabled);
     logging
@@ -89,9 +93,7 @@ pub fn access_logs(scope: &Scope<'_>, side: WorkloadMode) -> Vec<AccessLog> {
                 Provider::Defined(provider) => of_provider(provider, scope)?,
                 Provider::Prometheus => return None,
             };
-            // `tulle-proxy` evaluates no expressions yet: it writes more than was asked for, never less, and says so.
-            let filter = logging.filter.filter(|_| !scope.is_tulle()).map(filter);
-            Some(AccessLog { filter, ..log })
+            Some(AccessLog { filter: logging.filter.map(filter), ..log })
         })
         .collect()
 }
@@ -99,8 +101,18 @@ pub fn access_logs(scope: &Scope<'_>, side: WorkloadMode) -> Vec<AccessLog> {
 /// The logger of `accessLogFile`; none without.
 fn of_mesh(mesh: &MeshConfig, tulle: bool) -> Option<AccessLog> {
     let path = mesh.access_log_file()?;
-    let written = mesh.access_log_format().filter(|text| sendable::format_defect(text).is_none());
-    Some(file(path, Some(text_format(written.unwrap_or(DEFAULT_FORMAT), tulle)), false))
+    let written = mesh.access_log_format();
+    let format = match mesh.access_log_encoding {
+        AccessLogEncoding::Text => {
+            let text = written.filter(|text| format_string::log_defect(text).is_none());
+            text_format(text.unwrap_or(DEFAULT_FORMAT), tulle)
+        }
+        AccessLogEncoding::Json => {
+            let object = written.and_then(|text| structure::parse(text).ok());
+            labels_format(&object.unwrap_or_default(), tulle)
+        }
+    };
+    Some(file(path, Some(format), false))
 }
 
 /// Requests and connections for which an expression holds.
@@ -123,31 +135,45 @@ fn of_provider(provider: &ExtensionProvider, scope: &Scope<'_>) -> Option<Access
             log.omit_empty_values,
         ));
     }
-    let otel = provider.envoy_otel_als.as_ref()?;
-    // `tulle-proxy` has no such logger and would refuse the listener.
-    (!scope.is_tulle()).then(|| open_telemetry(otel, scope))?
+    open_telemetry(provider.envoy_otel_als.as_ref()?, scope)
 }
 
 fn file_format(format: Option<&LogFormat>, tulle: bool) -> Format {
     match format {
-        Some(LogFormat { labels: Some(labels), .. }) => {
-            let text = |(key, value): (&String, &AnyValue)| match value {
-                AnyValue::Text(text) if sendable::format_defect(text).is_none() => {
-                    Some((key.clone(), values::text(&known(text, tulle))))
-                }
-                _ => None,
-            };
-            let mut fields: Struct = Struct { fields: labels.iter().filter_map(text).collect() };
-            if fields.fields.is_empty() {
-                fields = values::struct_of(DEFAULT_LABELS.map(|(key, value)| (key, values::text(value))));
-            }
-            Format::JsonFormat(fields)
-        }
-        Some(LogFormat { text: Some(text), .. }) if sendable::format_defect(text).is_none() => {
+        Some(LogFormat { labels: Some(labels), .. }) => labels_format(labels, tulle),
+        Some(LogFormat { text: Some(text), .. }) if format_string::log_defect(text).is_none() => {
             text_format(text, tulle)
         }
         _ => text_format(DEFAULT_FORMAT, tulle),
     }
+}
+
+/// A JSON object of these labels, or the one that Istio writes where none is left.
+fn labels_format(labels: &Structure, tulle: bool) -> Format {
+    let mut fields = fields(labels, tulle);
+    if fields.fields.is_empty() {
+        fields = values::struct_of(DEFAULT_LABELS.map(|(key, value)| (key, values::text(value))));
+    }
+    Format::JsonFormat(fields)
+}
+
+fn fields(labels: &Structure, tulle: bool) -> Struct {
+    let field = |(key, label): (&String, &AnyValue)| Some((key.clone(), value(label, tulle)?));
+    Struct { fields: labels.iter().filter_map(field).collect() }
+}
+
+/// A value with everything in it that proxies know.
+fn value(label: &AnyValue, tulle: bool) -> Option<Value> {
+    Some(match label {
+        AnyValue::Null => Value { kind: Some(Kind::NullValue(0)) },
+        AnyValue::Bool(truth) => values::truth(*truth),
+        AnyValue::Number(number) => values::float(*number),
+        AnyValue::Text(text) => {
+            format_string::log_defect(text).is_none().then(|| values::text(&known(text, tulle)))?
+        }
+        AnyValue::List(items) => values::list(items.iter().filter_map(|item| value(item, tulle)).collect()),
+        AnyValue::Map(map) => values::structure(fields(map, tulle)),
+    })
 }
 
 /// A format that the node understands: Envoy refuses the whole listener for an operator that it does not know.
@@ -160,7 +186,7 @@ fn known(text: &str, tulle: bool) -> String {
 }
 
 /// A line, with its end.
-fn text_format(text: &str, tulle: bool) -> Format {
+pub(super) fn text_format(text: &str, tulle: bool) -> Format {
     let mut text = known(text, tulle);
     if !text.ends_with('\n') {
         text.push('\n');
@@ -171,7 +197,7 @@ fn text_format(text: &str, tulle: bool) -> Format {
     })
 }
 
-fn file(path: &str, format: Option<Format>, omit_empty_values: bool) -> AccessLog {
+pub(super) fn file(path: &str, format: Option<Format>, omit_empty_values: bool) -> AccessLog {
     let log_format = SubstitutionFormatString { format, omit_empty_values, ..Default::default() };
     let file = FileAccessLog {
         path: path.to_owned(),
@@ -196,20 +222,18 @@ fn open_telemetry(log: &EnvoyOpenTelemetryLog, scope: &Scope<'_>) -> Option<Acce
         GrpcService { target_specifier: Some(TargetSpecifier::EnvoyGrpc(grpc)), ..Default::default() };
     let format = log.log_format.as_ref();
     let text =
-        format.and_then(|it| it.text.as_deref()).filter(|text| sendable::format_defect(text).is_none());
-    let string = |text: &str| OtelValue { value: Some(any_value::Value::StringValue(text.to_owned())) };
-    let labels = format.and_then(|it| it.labels.as_ref()).into_iter().flatten();
-    let attributes = labels.filter_map(|(key, value)| match value {
-        AnyValue::Text(text) => {
-            Some(KeyValue { key: key.clone(), value: Some(string(text)), ..Default::default() })
-        }
-        _ => None,
-    });
+        format.and_then(|it| it.text.as_deref()).filter(|text| format_string::log_defect(text).is_none());
+    let tulle = scope.is_tulle();
+    let body = OtelValue {
+        value: Some(any_value::Value::StringValue(known(text.unwrap_or(DEFAULT_FORMAT.trim_end()), tulle))),
+    };
+    let labels = format.and_then(|it| it.labels.as_ref());
+    let attributes = labels.map(|labels| attributes(labels, tulle)).unwrap_or_default();
     let config = OpenTelemetryAccessLogConfig {
         grpc_service: Some(grpc_service),
         log_name: log_name.to_owned(),
-        body: Some(string(text.unwrap_or(DEFAULT_FORMAT.trim_end()))),
-        attributes: Some(KeyValueList { values: attributes.collect() }),
+        body: Some(body),
+        attributes: Some(KeyValueList { values: attributes }),
         ..Default::default()
     };
     Some(AccessLog {
@@ -217,6 +241,31 @@ fn open_telemetry(log: &EnvoyOpenTelemetryLog, scope: &Scope<'_>) -> Option<Acce
         config_type: Some(ConfigType::TypedConfig(protos::any::pack(&config))),
         ..Default::default()
     })
+}
+
+/// Attributes of a record: texts, lists and maps, as Envoy takes them.
+fn attributes(labels: &Structure, tulle: bool) -> Vec<KeyValue> {
+    let attribute = |(key, label): (&String, &AnyValue)| {
+        Some(KeyValue { key: key.clone(), value: Some(otel_value(label, tulle)?), ..Default::default() })
+    };
+    labels.iter().filter_map(attribute).collect()
+}
+
+fn otel_value(label: &AnyValue, tulle: bool) -> Option<OtelValue> {
+    let value = match label {
+        AnyValue::Text(text) => {
+            let text = format_string::log_defect(text).is_none().then(|| known(text, tulle))?;
+            any_value::Value::StringValue(text)
+        }
+        AnyValue::Bool(truth) => any_value::Value::StringValue(truth.to_string()),
+        AnyValue::Number(number) => any_value::Value::StringValue(number.to_string()),
+        AnyValue::Null => return None,
+        AnyValue::List(items) => any_value::Value::ArrayValue(ArrayValue {
+            values: items.iter().filter_map(|item| otel_value(item, tulle)).collect(),
+        }),
+        AnyValue::Map(map) => any_value::Value::KvlistValue(KeyValueList { values: attributes(map, tulle) }),
+    };
+    Some(OtelValue { value: Some(value) })
 }
 
 #[cfg(test)]
@@ -233,8 +282,33 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_logged_unless_asked() {
+    fn a_mesh_that_asks_for_nothing_has_no_file() {
         assert!(of_mesh(&MeshConfig::default(), true).is_none());
+    }
+
+    #[test]
+    fn json_is_written_where_it_is_asked_for() {
+        let mut mesh = MeshConfig {
+            access_log_file: "/dev/stdout".to_owned(),
+            access_log_encoding: AccessLogEncoding::Json,
+            ..Default::default()
+        };
+        let fields = |mesh: &MeshConfig| {
+            let Some(ConfigType::TypedConfig(any)) = of_mesh(mesh, true).unwrap().config_type else {
+                panic!()
+            };
+            let file: FileAccessLog = protos::any::open(&any).unwrap();
+            let Some(AccessLogFormat::LogFormat(format)) = file.access_log_format else { panic!() };
+            let Some(Format::JsonFormat(object)) = format.format else { panic!() };
+            object
+        };
+        assert_eq!(fields(&mesh).fields.len(), DEFAULT_LABELS.len());
+        mesh.access_log_format = r#"{"code": "%RESPONSE_CODE%", "n": {"list": [1, true, null]}}"#.to_owned();
+        let written = fields(&mesh);
+        assert_eq!(written.fields.get("code"), Some(&values::text("%RESPONSE_CODE%")));
+        assert!(matches!(written.fields["n"].kind, Some(Kind::StructValue(_))));
+        mesh.access_log_format = "{".to_owned();
+        assert_eq!(fields(&mesh).fields.len(), DEFAULT_LABELS.len());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::canonical;
 use crate::kinds::authorization_policy;
 use crate::scope::Scope;
 use crate::values;
+use crate::xds::default_access_log::Traffic;
 use crate::xds::header_limits::{self, HeaderLimits};
 use crate::xds::{access_log, stats, tracing};
 
@@ -100,7 +101,7 @@ fn common(scope: &Scope<'_>, side: WorkloadMode, limits: HeaderLimits) -> HttpCo
         normalize_path: values::boolean(normalization != NormalizationType::None),
         merge_slashes: merge,
         path_with_escaped_slashes_action: slashes as i32,
-        access_log: access_log::access_logs(scope, side),
+        access_log: access_log::access_logs(scope, side, Traffic::Http),
         upgrade_configs: vec![hcm::UpgradeConfig {
             upgrade_type: "websocket".to_owned(),
             ..Default::default()

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod cluster;
+mod default_access_log;
 pub mod detection;
 pub mod header_limits;
 pub mod http_connection_manager;

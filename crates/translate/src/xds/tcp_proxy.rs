@@ -11,6 +11,7 @@ use protos::envoy::envoy::extensions::filters::network::tcp_proxy::v3::{
 
 use crate::kinds::authorization_policy;
 use crate::scope::Scope;
+use crate::xds::default_access_log::Traffic;
 use crate::xds::{access_log, stats};
 use crate::{canonical, values};
 
@@ -43,7 +44,7 @@ fn forward(scope: &Scope<'_>, side: WorkloadMode, cluster: String, settings: Opt
         max_downstream_connection_duration: settings
             .and_then(|it| it.max_connection_duration)
             .map(values::duration),
-        access_log: access_log::access_logs(scope, side),
+        access_log: access_log::access_logs(scope, side, Traffic::Tcp),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
         ..Default::default()
     };

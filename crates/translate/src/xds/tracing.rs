@@ -116,7 +116,7 @@ fn custom_tag(name: &str, wanted: &Tag) -> Option<CustomTag> {
             let (name, default_value) = (it.name.clone(), it.default_value.clone());
             custom_tag::Type::RequestHeader(custom_tag::Header { name, default_value })
         }
-        (.., Some(it)) if crate::kinds::sendable::format_defect(&it.value).is_none() => {
+        (.., Some(it)) if crate::kinds::format_string::defect(&it.value).is_none() => {
             custom_tag::Type::Value(it.value.clone())
         }
         _ => return None,

@@ -171,7 +171,10 @@ fn a_telemetry_changes_labels_and_takes_metrics_out() {
             exemplar: None,
         };
         for shape in &shapes {
-            let values = shape.change.as_deref().map(crate::telemetry::shape::values).unwrap_or_default();
+            let ended = crate::telemetry::testing::Ended::default();
+            let values =
+                shape.change.as_deref().map(|it| crate::telemetry::shape::values(it, &ended.context()));
+            let values = values.unwrap_or_default();
             worker.count(&labels, shape, &values, &sample);
         }
     }

@@ -119,13 +119,13 @@ fn access_logs_by_provider() {
         Some(vec!["envoy ".into()])
     );
     let mesh =
-        ("istio-system/m", "{accessLogging: [{providers: [{name: envoy}], filter: {expression: 'a'}}]}");
-    assert_eq!(logs(&[mesh], "{}", CLIENT), Some(vec!["envoy a".into()]));
+        ("istio-system/m", "{accessLogging: [{providers: [{name: envoy}], filter: {expression: 'true'}}]}");
+    assert_eq!(logs(&[mesh], "{}", CLIENT), Some(vec!["envoy true".into()]));
     let off = ("production/n", "{accessLogging: [{disabled: true, match: {mode: CLIENT}}]}");
     assert_eq!(logs(&[mesh, off], "{}", CLIENT), Some(vec!["envoy! ".into()]));
-    assert_eq!(logs(&[mesh, off], "{}", SERVER), Some(vec!["envoy a".into()]));
+    assert_eq!(logs(&[mesh, off], "{}", SERVER), Some(vec!["envoy true".into()]));
     let other = ("production/n", "{accessLogging: [{providers: [{name: other}]}]}");
     assert_eq!(logs(&[mesh, other], "{}", CLIENT), Some(vec!["other ".into()]));
-    let narrower = ("production/n", "{accessLogging: [{filter: {expression: 'b'}}]}");
-    assert_eq!(logs(&[mesh, narrower], "{}", CLIENT), Some(vec!["envoy b".into()]));
+    let narrower = ("production/n", "{accessLogging: [{filter: {expression: '!false'}}]}");
+    assert_eq!(logs(&[mesh, narrower], "{}", CLIENT), Some(vec!["envoy !false".into()]));
 }
