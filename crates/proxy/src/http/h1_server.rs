@@ -21,7 +21,7 @@ use super::h1_head_reader::HeadReader;
 use super::h1_request::ParsedRequest;
 use super::h2c::{self, Switched};
 use super::handler::{Handler, Informational};
-use super::head::{BodyLength, ResponseHead, Version};
+use super::head::{BodyLength, RequestHead, ResponseHead, Version};
 use super::hop::ConnectionFields;
 use super::on_wake::OnWake;
 use super::refusal::Refusal;
@@ -154,8 +154,8 @@ where
         let next = poll_fn(|cx| connection.poll_head(cx, &mut reader, &mut waiting)).await;
         match next? {
             Next::Request(request) => {
-                if let Some((settings, frame)) = connection.switch(&request).await? {
-                    return connection.into_http2(settings, frame).map(Ended::Http2);
+                if let Some(settings) = connection.switch(&request).await? {
+                    return connection.into_http2(settings, request.head).map(Ended::Http2);
                 }
                 if !connection.exchange(*request).await? {
                     connection.close().await;
@@ -261,21 +261,22 @@ where
     }
 
     /// Accepts an offer to go on in HTTP/2, if the request makes one and nothing else uses the connection: the client's
-    /// settings, and the request as a frame.
-    async fn switch(&self, request: &ParsedRequest) -> Result<Option<(Bytes, Bytes)>, ConnectionError> {
+    /// settings.
+    async fn switch(&self, request: &ParsedRequest) -> Result<Option<Bytes>, ConnectionError> {
         let Some(settings) = &request.h2c else { return Ok(None) };
-        let alone = self.requests.get() == 0 && Rc::strong_count(&self.shared) == 1 && !self.is_draining();
-        let Some(frame) = h2c::request_frame(&request.head).filter(|_| alone) else { return Ok(None) };
+        if self.requests.get() > 0 || Rc::strong_count(&self.shared) > 1 || self.is_draining() {
+            return Ok(None);
+        }
         self.shared.borrow_mut().transport.out.extend_from_slice(h2c::ACCEPT);
         poll_fn(|cx| self.shared.borrow_mut().poll_flush(cx)).await?;
-        Ok(Some((settings.clone(), frame)))
+        Ok(Some(settings.clone()))
     }
 
-    /// The connection as HTTP/2 reads it.
-    fn into_http2(self, settings: Bytes, frame: Bytes) -> Result<Box<Switched<IO>>, ConnectionError> {
+    /// The connection as HTTP/2 goes on with it.
+    fn into_http2(self, settings: Bytes, head: RequestHead) -> Result<Box<Switched<IO>>, ConnectionError> {
         let Ok(shared) = Rc::try_unwrap(self.shared) else { return Err(ConnectionError::ClientGone) };
         let (io, read) = shared.into_inner().transport.into_parts();
-        Ok(Box::new(Switched::new(io, read.freeze(), settings, frame)))
+        Ok(Box::new(Switched::new(io, read, settings, head)))
     }
 
     /// Answers one request; says whether another one may follow.

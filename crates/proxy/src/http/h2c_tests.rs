@@ -31,6 +31,8 @@ impl Handler for Recorder {
     }
 }
 
+/// What an HTTP/2 client sends first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// `http2-settings` of a client with a window of 65,535.
 const SETTINGS: &str = "AAQAAP__";
 
@@ -53,7 +55,8 @@ async fn talk(first: &str, then: &[u8], h2c: bool) -> (Vec<String>, Vec<u8>) {
         match serve_or_switch(server, &recorder, &options, &watch).await {
             Ok(Ended::Http2(switched)) => {
                 let options = h2_server::ServerOptions::default();
-                let _ = h2_server::serve(*switched, &recorder, &options, &watch).await;
+                let _ =
+                    h2_server::serve_upgraded(switched.io, switched.first, &recorder, &options, &watch).await;
             }
             Ok(Ended::Closed(_)) | Err(_) => {}
         }
@@ -131,40 +134,5 @@ async fn a_client_that_goes_on_with_something_else_asks_for_nothing() {
     ] {
         let (seen, _) = talk(&whole(), rest, true).await;
         assert_eq!(seen, Vec::<String>::new());
-    }
-}
-
-#[test]
-fn a_head_that_fits_no_frame_is_not_switched() {
-    let mut head = crate::filter::testing::get("/", &[]);
-    assert!(request_frame(&head).is_some());
-    head.headers.append("x", "v".repeat(MAX_FRAME));
-    assert_eq!(request_frame(&head), None);
-}
-
-/// However its bytes are cut, the client's beginning comes out the same.
-#[tokio::test]
-async fn pieces_make_no_difference() {
-    let wire = [PREFACE, b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x07rest"].concat();
-    let expected =
-        [PREFACE, b"\0\0\x0c\x04\0\0\0\0\0\0\x04\0\0\xff\xff\0\x03\0\0\0\x07", b"<request>", b"rest"]
-            .concat();
-    for cut in [1, 7, 24, 33, 35, wire.len()] {
-        let (mut client, server) = duplex(1024);
-        let (early, late) = wire.split_at(cut.min(30));
-        let settings = Bytes::from_static(b"\0\x04\0\0\xff\xff");
-        let early = Bytes::copy_from_slice(early);
-        let mut switched = Switched::new(server, early, settings, Bytes::from_static(b"<request>"));
-        let writing = async {
-            for piece in late.chunks(cut) {
-                client.write_all(piece).await.unwrap();
-                tokio::task::yield_now().await;
-            }
-            drop(client);
-        };
-        let mut seen = Vec::new();
-        let (result, ()) = tokio::join!(switched.read_to_end(&mut seen), writing);
-        result.unwrap();
-        assert_eq!(seen, expected, "pieces of {cut}");
     }
 }

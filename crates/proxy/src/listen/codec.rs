@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::chain::ALPN_HTTP2;
 use super::worker::Worker;
 use crate::filter::{ConnectionManager, Downstream};
-use crate::http::h2_server::{self, Closed, ConnectionError, Flood};
+use crate::http::h2_server::{self, Closed, ConnectionError, Flood, Upgraded};
 use crate::http::{Version, preface};
 
 /// How long a connection whose first byte has not come may still send it once the drain has begun: as between two
@@ -57,11 +57,12 @@ pub async fn choose<IO: AsyncRead + Unpin>(
     }
 }
 
-/// Serves HTTP/2 to the end of the connection, and says why it ended other than well.
+/// Serves HTTP/2 to the end of the connection, and says why it ended other than well. `first`: the request with which it
+/// came out of HTTP/1.
 pub async fn serve_http2<IO>(
     worker: &Worker,
     peer: SocketAddr,
-    stream: IO,
+    (stream, first): (IO, Option<Upgraded>),
     handler: &ConnectionManager,
     config: &HttpConnectionManager,
     drain: &DrainWatch,
@@ -70,7 +71,10 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let options = super::options::http2_options(config);
-    let served = h2_server::serve(stream, handler, &options, drain).await;
+    let served = match first {
+        None => h2_server::serve(stream, handler, &options, drain).await,
+        Some(first) => h2_server::serve_upgraded(stream, first, handler, &options, drain).await,
+    };
     let reason = match &served {
         Ok(Closed::ByClient | Closed::LastRequest) => None,
         Ok(Closed::Idle) => Some(Reason::IdleTimeout),

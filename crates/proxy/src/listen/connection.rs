@@ -267,12 +267,14 @@ where
         let Some(version) = version else { return Some(Reason::Undetected) };
         let stream = Prefixed::new(begun.freeze(), stream);
         if version == Version::Http2 {
-            return Box::pin(codec::serve_http2(worker, peer, stream, &handler, &http.config, drain)).await;
+            return Box::pin(codec::serve_http2(worker, peer, (stream, None), &handler, &http.config, drain))
+                .await;
         }
         let served = match Box::pin(serve_or_switch(stream, &handler, &options, drain)).await {
             Ok(Switch::Http2(switched)) => {
-                let http2 = codec::serve_http2(worker, peer, *switched, &handler, &http.config, drain);
-                return Box::pin(http2).await;
+                let stream = (switched.io, Some(switched.first));
+                return Box::pin(codec::serve_http2(worker, peer, stream, &handler, &http.config, drain))
+                    .await;
             }
             Ok(Switch::Closed(closed)) => Ok(closed),
             Err(error) => Err(error),

@@ -48,12 +48,14 @@ pub(crate) struct Reader {
     pending: BytesMut,
     /// Bytes of the preface that are still to come.
     preface: usize,
+    /// Nobody has looked at `pending` yet.
+    fresh: bool,
 }
 
 impl Reader {
-    /// For the side that a client's preface comes to.
-    pub(crate) fn behind_preface() -> Self {
-        Reader { preface: PREFACE.len(), ..Reader::default() }
+    /// For the side that a client's preface comes to, of which so much was read already.
+    pub(crate) fn behind_preface(read: BytesMut) -> Self {
+        Reader { fresh: !read.is_empty(), pending: read, preface: PREFACE.len() }
     }
 
     /// Whether the preface is whole.
@@ -75,6 +77,9 @@ impl Reader {
         cx: &mut Context<'_>,
         sink: &mut impl FrameSink,
     ) -> Poll<io::Result<Read>> {
+        if std::mem::take(&mut self.fresh) {
+            return Poll::Ready(Ok(self.take_pending(sink)));
+        }
         if self.pending.is_empty() {
             let mut scratch = [const { MaybeUninit::uninit() }; SCRATCH];
             let mut piece = ReadBuf::uninit(&mut scratch);
@@ -210,7 +215,7 @@ mod tests {
                 drop(near);
             };
             let reading = async {
-                let (mut reader, mut seen) = (Reader::behind_preface(), Seen::default());
+                let (mut reader, mut seen) = (Reader::behind_preface(BytesMut::new()), Seen::default());
                 loop {
                     match poll_fn(|cx| reader.poll_read(&mut far, cx, &mut seen)).await.unwrap() {
                         Read::Some => {}
@@ -234,7 +239,7 @@ mod tests {
             (b"PRI * HT", "cut"),
         ] {
             let mut io = wire;
-            let (mut reader, mut seen) = (Reader::behind_preface(), Seen::default());
+            let (mut reader, mut seen) = (Reader::behind_preface(BytesMut::new()), Seen::default());
             let told = loop {
                 match poll_fn(|cx| reader.poll_read(&mut io, cx, &mut seen)).await.unwrap() {
                     Read::Some => {}

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use runtime::DrainWatch;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -17,7 +17,7 @@ use super::connection::{Core, Over, Role, Rules};
 use super::reader::{Read, Reader};
 use super::ready::Ready;
 use super::server_exchange::{Exchange, Serving};
-use super::settings::Local;
+use super::settings::{Local, Remote};
 use super::streams::Failure;
 use crate::http::deadline::Deadline;
 use crate::http::h1::Limits;
@@ -157,6 +157,13 @@ pub struct Upgraded {
     pub head: RequestHead,
     /// What `http2-settings` holds, decoded.
     pub settings: Bytes,
+    /// What was read behind the request.
+    pub read: BytesMut,
+}
+
+/// Whether these are settings that a client may have.
+pub(crate) fn are_settings(payload: &[u8]) -> bool {
+    Remote::default().read(payload, false).is_ok()
 }
 
 /// Serves requests on `io` until either side closes. All of it happens in the task that polls the future; dropping the
@@ -202,8 +209,10 @@ async fn serve_from<IO: AsyncRead + AsyncWrite + Unpin>(
     drain: &DrainWatch,
 ) -> Result<Closed, ConnectionError> {
     let mut core = Core::new(options.rules());
+    let mut read = BytesMut::new();
     if let Some(first) = first {
         core.begin_with(&first.settings, first.head)?;
+        read = first.read;
     }
     let core = Rc::new(RefCell::new(core));
     let mut age = Deadline::default();
@@ -215,7 +224,7 @@ async fn serve_from<IO: AsyncRead + AsyncWrite + Unpin>(
     greeting.set(Some(greeting_limit));
     let mut connection = Connection {
         io,
-        reader: Reader::behind_preface(),
+        reader: Reader::behind_preface(read),
         serving: Serving { handler, options, core },
         exchanges: Vec::new(),
         free: Vec::new(),

@@ -7,7 +7,7 @@ async fn a_connection_that_began_in_http_1_answers_its_first_request_on_stream_1
     let first = |path: &'static str| {
         let mut head = crate::filter::testing::get(path, &[]);
         head.version = crate::http::Version::Http2;
-        Upgraded { head, settings: Bytes::from_static(b"\0\x04\0\0\xff\xff") }
+        Upgraded { head, settings: Bytes::from_static(b"\0\x04\0\0\xff\xff"), read: bytes::BytesMut::new() }
     };
     for (greets, expected) in [(true, &["GET /first 0 0", "GET / 0 0"][..]), (false, &[])] {
         let recorder = Recorder::default();
