@@ -4,10 +4,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tests::chaos::{Instance, Mesh};
-use tests::{exchange, get, until};
+use tests::{binary, exchange, get, until};
 
 /// Text and JSON read the same values; the text of a line begins and ends with words that no client sends.
 const TEXT: &str = "accessLogFile: /dev/stdout\naccessLogFormat: \"[LOG] %REQ(:METHOD)% %REQ(:PATH)% %REQ(:AUTHORITY)% \
@@ -102,6 +103,68 @@ fn assert_clean(place: &str, bytes: &[u8]) {
     }
 }
 
+/// What `tulle` prints, for people and for programs.
+fn printed(mesh: &Mesh, words: &[&str]) -> Vec<u8> {
+    let monitoring = mesh.monitoring().to_string();
+    let output =
+        Command::new(binary("tulle")).args(words).args(["--monitoring", &monitoring]).output().unwrap();
+    [output.stdout, output.stderr].concat()
+}
+
+/// `tulle why`, `tap` and `top` show what clients sent: also that, and ids that a user pastes, cannot act.
+fn asked_through_the_control_plane(mesh: &Mesh, service: SocketAddr) {
+    for form in ["table", "json"] {
+        let words = ["tap", "--for", "20", "-n", "12", "-o", form];
+        let monitoring = mesh.monitoring().to_string();
+        let tap = Command::new(binary("tulle"))
+            .args(words)
+            .args(["--monitoring", &monitoring])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Until the tap is open at the proxies nothing is seen: harm is sent until it has seen enough, or its time is over.
+        let (done, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let told = told;
+                // Most of it is refused; what is taken (bytes above ASCII, quotes) is what the tap shows.
+                for number in 0.. {
+                    if told.try_recv().is_ok() {
+                        return;
+                    }
+                    raw(service, &request(number % 7, HARM[5 + number % 4]));
+                }
+            });
+            let output = tap.wait_with_output().unwrap();
+            done.send(()).unwrap();
+            let all = [output.stdout, output.stderr].concat();
+            assert!(String::from_utf8_lossy(&all).contains("back"), "the tap saw requests: {all:?}");
+            assert_clean(&format!("tulle tap -o {form}"), &all);
+        });
+        for harm in HARM {
+            // An argument has no NUL; what is no text is what a terminal would paste of it.
+            let id = format!("id{}", String::from_utf8_lossy(harm)).replace('\0', "");
+            assert_clean(&format!("tulle why {id:?} -o {form}"), &printed(mesh, &["why", &id, "-o", form]));
+        }
+        assert_clean("tulle top", &printed(mesh, &["top", "--once", "-o", form]));
+        assert_clean("tulle log", &printed(mesh, &["log", "--request-id", "\u{1b}[2J\nFORGED", "-o", form]));
+    }
+    // A request whose story is kept, with everything harmful that a head can hold.
+    let id = "kept-1";
+    let head = b"GET /lost HTTP/1.1\r\nhost: back:8080\r\nx-request-id: kept-1\r\nuser-agent: \xff\xc2\x9b2J\x80\" FORGED=\"\r\n\
+        x-forwarded-for: \xff\xfe, FORGED\r\nconnection: close\r\n";
+    raw(service, &[head.as_slice(), b"te: \xc2\x9bFORGED\r\n\r\n"].concat());
+    for form in ["table", "json"] {
+        let words = ["why", id, "-o", form];
+        let shown = until("the story is there", || {
+            let shown = printed(mesh, &words);
+            String::from_utf8_lossy(&shown).contains("kept-1").then_some(shown)
+        });
+        assert_clean("tulle why", &shown);
+    }
+}
+
 #[test]
 fn nothing_that_a_client_sends_leaves_its_place() {
     let mesh = Mesh::start(98, &[Instance::new("back", 31)], TEXT, "");
@@ -144,6 +207,7 @@ fn nothing_that_a_client_sends_leaves_its_place() {
         let end = log.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         assert_clean(&format!("the log of {name}"), &log[..end]);
     }
+    asked_through_the_control_plane(&mesh, service);
     for instance in ["caller", "back"] {
         let admin = mesh.admin(&mesh.instances(instance)[0]);
         for page in ["/stats", "/stats/prometheus", "/clusters", "/listeners", "/config_dump", "/server_info"]

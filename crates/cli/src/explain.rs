@@ -98,7 +98,9 @@ pub fn run(arguments: &ExplainArguments) -> Result<ExitCode, Error> {
     };
     match arguments.output {
         Form::Table => output::print(&table::render(&explanation))?,
-        Form::Json => output::print(&format!("{}\n", serde_json::to_string_pretty(&explanation)?))?,
+        Form::Json => {
+            output::print(&format!("{}\n", output::escaped(&serde_json::to_string_pretty(&explanation)?)))?
+        }
     }
     Ok(if explanation.outcome.ok && !failed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

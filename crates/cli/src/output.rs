@@ -43,7 +43,22 @@ pub fn write(text: &str) -> Result<bool, Error> {
 /// # Errors
 /// As [`print`].
 pub fn json(value: &Value) -> Result<(), Error> {
-    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+    print(&format!("{}\n", escaped(&serde_json::to_string_pretty(value)?)))
+}
+
+/// JSON as text, without the control characters that JSON allows and terminals act on (U+007F to U+009F): they can only
+/// stand in texts, where an escape means the same.
+pub fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if matches!(c, '\u{7f}'..='\u{9f}') {
+            // A String takes everything.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Rows below a head, in columns as wide as they need; what comes from outside must be printable already.
@@ -70,6 +85,18 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 /// A text that another program sent, with nothing in it that acts on a terminal.
 pub fn printable(text: &str) -> String {
     if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
+}
+
+/// An answer in which no text acts on a terminal or begins a line.
+pub fn harmless(answer: &Value) -> Value {
+    match answer {
+        Value::String(text) => Value::String(printable(text)),
+        Value::Array(items) => items.iter().map(harmless).collect(),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(name, value)| (printable(name), harmless(value))).collect())
+        }
+        other => other.clone(),
+    }
 }
 
 /// The names that are nearest to one that does not exist: `; did you mean a, b?`, else all of them while they are few.

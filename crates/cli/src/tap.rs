@@ -127,7 +127,7 @@ impl Tap {
             return self.state(line);
         }
         let mut text = match self.form {
-            Form::Json => format!("{line}\n"),
+            Form::Json => format!("{}\n", output::escaped(&line.to_string())),
             Form::Table => row(line),
         };
         if self.form == Form::Table && !self.headed {
@@ -152,7 +152,7 @@ impl Tap {
             return Ok(ControlFlow::Continue(()));
         }
         if self.form == Form::Json {
-            let reads = output::write(&format!("{line}\n"))?;
+            let reads = output::write(&format!("{}\n", output::escaped(&line.to_string())))?;
             return Ok(if reads { ControlFlow::Continue(()) } else { ControlFlow::Break(()) });
         }
         if now.0 == now.1 || !first {

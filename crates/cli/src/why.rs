@@ -30,7 +30,7 @@ pub fn run(arguments: &WhyArguments) -> Result<ExitCode, Error> {
     let path = format!("/debug/why?request_id={}", encoded(&arguments.request_id));
     let answer = control::ask(arguments.control.address, &path)?;
     match arguments.output {
-        Form::Table => output::print(&render(&answer))?,
+        Form::Table => output::print(&render(&output::harmless(&answer)))?,
         Form::Json => output::json(&answer)?,
     }
     let seen = answer["seen_by"].as_array().is_some_and(|it| !it.is_empty());
