@@ -92,6 +92,13 @@ impl Encoder {
 
     /// Writes a field; its name may have upper-case letters, which become lower-case ones.
     pub(crate) fn field(&mut self, out: &mut BytesMut, name: &[u8], value: &[u8]) -> Result<(), Unwritable> {
+        // Most pseudo-headers stand in the static table with their value.
+        if name.first() == Some(&b':')
+            && let (_, index @ 1..) = hpack_static::find(name, value)
+        {
+            number(out, 0x80, 7, index);
+            return Ok(());
+        }
         let hash = hash(name, value);
         if let Some(index) = self.find(hash, name, value) {
             number(out, 0x80, 7, index + 1 + ENTRIES);
