@@ -7,6 +7,7 @@ use config::model::{
 };
 
 use super::captures::Captures;
+use super::log_common::Common;
 use super::log_text;
 use super::log_value::{LogContext, LogValue, path_header};
 use super::start_time::Seconds;
@@ -17,11 +18,17 @@ enum Piece {
     Literal(Arc<str>),
     /// A literal of one byte, such as a blank.
     Byte(u8),
-    Value {
-        operator: Operator,
-        slot: usize,
-        max_length: Option<usize>,
-    },
+    /// A frequent operator.
+    Common(Common),
+    Value(Box<Rest>),
+}
+
+/// Any other operator.
+#[derive(Debug, Clone, PartialEq)]
+struct Rest {
+    operator: Operator,
+    slot: usize,
+    max_length: Option<usize>,
 }
 
 /// A text with values.
@@ -148,7 +155,12 @@ fn write_json(json: &Json, line: &mut Line<'_>, context: &LogContext<'_>, omit: 
 impl Text {
     /// Compiles a format; the values that it needs are added to `captures`.
     pub fn compile(format: &Format, captures: &mut Captures) -> Text {
-        Text(format.tokens.iter().map(|token| piece(token, captures)).collect())
+        let mut pieces: Vec<Piece> = format.tokens.iter().map(|token| piece(token, captures)).collect();
+        // A lone operator keeps its type in JSON.
+        if pieces.len() > 1 {
+            pieces.iter_mut().for_each(shorten);
+        }
+        Text(pieces)
     }
 
     /// Writes the text.
@@ -157,9 +169,14 @@ impl Text {
             match piece {
                 Piece::Byte(byte) => line.bytes.push(*byte),
                 Piece::Literal(text) => line.bytes.extend_from_slice(text.as_bytes()),
-                Piece::Value { operator, slot, max_length } => match context.value(operator, *slot) {
+                Piece::Common(common) => {
+                    if !common.write(line, context) && !omit {
+                        line.bytes.push(b'-');
+                    }
+                }
+                Piece::Value(rest) => match context.value(&rest.operator, rest.slot) {
                     LogValue::Missing if omit => {}
-                    value => value.write_text(line.bytes, *max_length, line.seconds),
+                    value => value.write_text(line.bytes, rest.max_length, line.seconds),
                 },
             }
         }
@@ -170,9 +187,9 @@ impl Text {
             [] => line.bytes.extend_from_slice(b"\"\""),
             [Piece::Byte(byte)] => log_text::json(line.bytes, &[*byte]),
             [Piece::Literal(text)] => log_text::json(line.bytes, text.as_bytes()),
-            [Piece::Value { operator, slot, max_length }] => match context.value(operator, *slot) {
+            [Piece::Value(rest)] => match context.value(&rest.operator, rest.slot) {
                 LogValue::Missing if omit => return false,
-                value => value.write_json(line.bytes, *max_length, line.seconds),
+                value => value.write_json(line.bytes, rest.max_length, line.seconds),
             },
             _ => {
                 let mut text = Vec::new();
@@ -189,7 +206,7 @@ impl Text {
         let part = |piece: &Piece| match piece {
             Piece::Literal(text) => text.to_string(),
             Piece::Byte(byte) => char::from(*byte).to_string(),
-            Piece::Value { .. } => "-".to_owned(),
+            Piece::Common(_) | Piece::Value(_) => "-".to_owned(),
         };
         self.0.iter().map(part).collect()
     }
@@ -232,7 +249,17 @@ fn piece(token: &Token, captures: &mut Captures) -> Piece {
             captures.request(&HeaderSource { name: name.into(), alternative: alternative.map(Into::into) })
         }),
     };
-    Piece::Value { operator: operator.clone(), slot, max_length }
+    Piece::Value(Box::new(Rest { operator: operator.clone(), slot, max_length }))
+}
+
+/// Takes the short way where there is one.
+fn shorten(piece: &mut Piece) {
+    if let Piece::Value(rest) = piece
+        && rest.max_length.is_none()
+        && let Some(common) = Common::of(&rest.operator, rest.slot)
+    {
+        *piece = Piece::Common(common);
+    }
 }
 
 fn clean(text: &str) -> String {

@@ -24,6 +24,8 @@ pub const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 const GATHER: Duration = Duration::from_millis(20);
 /// A buffer that grows beyond this is written at once.
 const FULL: usize = 64 * 1024;
+/// Room for a line, so that its pieces find some.
+const LINE: usize = 512;
 /// Buffers. Workers beyond share one with another.
 const LANES: usize = 64;
 
@@ -179,6 +181,7 @@ impl LogSink {
         let room = share.saturating_sub(common.writing.load(Ordering::Relaxed));
         let start = buffer.bytes.len();
         if start < room {
+            buffer.bytes.reserve(LINE);
             write(&mut Line { bytes: &mut buffer.bytes, seconds: &mut buffer.seconds });
         }
         let end = buffer.bytes.len();

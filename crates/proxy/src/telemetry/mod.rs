@@ -14,6 +14,7 @@ pub mod flags;
 pub mod grpc_messages;
 pub mod intern;
 pub mod labels;
+pub mod log_common;
 pub mod log_filter;
 pub mod log_layout;
 pub mod log_output;
