@@ -64,7 +64,9 @@ fn a_lowered_limit_counts_what_runs_already() {
             }
         }
         all.truncate(4);
-        until("one more is let in", || Some(ask(address)).filter(|answer| answer.starts_with("HTTP/1.1 200 ")));
+        until("one more is let in", || {
+            Some(ask(address)).filter(|answer| answer.starts_with("HTTP/1.1 200 "))
+        });
         all.push(running(address));
         until("five run", || sum(admin, "::rq_active::").filter(|count| *count == 5));
         assert!(is_refused(&ask(address)), "a sixth");

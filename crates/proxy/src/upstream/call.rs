@@ -309,8 +309,8 @@ impl Call<'_> {
         let grpc = if self.rules.grpc { retry::grpc_status(&head.headers) } else { None };
         let told = match &self.cluster.config.http.error_statuses {
             None => grpc.map_or(head.status, retry::http_of_grpc),
-            // As in Envoy: an error is one, whatever its status, and anything else is none.
-            Some(errors) if errors.binary_search(&head.status).is_ok() => 500,
+            // As in Envoy: an error is one, whatever its status (a gateway's stays one), and anything else is none.
+            Some(errors) if errors.binary_search(&head.status).is_ok() => head.status.max(500),
             Some(_) => 200,
         };
         self.report(host, Outcome::Status(told));

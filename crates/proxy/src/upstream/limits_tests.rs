@@ -93,7 +93,10 @@ fn a_limit_that_comes_while_requests_run_on_every_worker_counts_them() {
     drop((fifth, running));
     let five: Vec<_> = (0..5).map(|_| take(&first).unwrap()).collect();
     assert!(take(&second).is_none());
-    assert!(!limits.catching_up.load(Ordering::Relaxed), "and the workers' own counts are not looked at any more");
+    assert!(
+        !limits.catching_up.load(Ordering::Relaxed),
+        "and the workers' own counts are not looked at any more"
+    );
     drop(five);
     assert_eq!(limits.default.requests.used(), 0);
 }

@@ -13,8 +13,8 @@ use protos::envoy::envoy::config::route::v3::{HeaderMatcher, header_matcher::Hea
 use protos::envoy::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions,
     http_protocol_options::{
-        ExplicitHttpConfig, OutlierDetection as OutlierErrors, UpstreamProtocolOptions, UseDownstreamHttpConfig,
-        explicit_http_config::ProtocolConfig,
+        ExplicitHttpConfig, OutlierDetection as OutlierErrors, UpstreamProtocolOptions,
+        UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
     },
 };
 use protos::envoy::google::protobuf::Any;
