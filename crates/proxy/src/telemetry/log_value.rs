@@ -351,7 +351,7 @@ fn untrusted(value: &str) -> LogValue<'_> {
 }
 
 /// What stands in the program is safe; what was put together may hold something from outside.
-fn own_or_untrusted(value: &Cow<'static, str>) -> LogValue<'_> {
+fn own_or_untrusted<'a>(value: &'a Cow<'static, str>) -> LogValue<'a> {
     match value {
         Cow::Borrowed("") => LogValue::Missing,
         Cow::Borrowed(text) => LogValue::Text(Cow::Borrowed(text)),
