@@ -114,6 +114,7 @@ const TRAFFIC_POLICY: Table = &[
     ("outlierDetection.baseEjectionTime", Acts),
     ("outlierDetection.maxEjectionPercent", Acts),
     ("outlierDetection.minHealthPercent", Acts),
+    ("outlierDetection.outlierDetectionHttpErrorCodes[]", Acts),
 ];
 
 /// Where a traffic policy can stand.

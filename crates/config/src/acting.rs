@@ -191,7 +191,7 @@ pub const ACTING: [(&str, &[&str]); 15] = [
             "transport_socket_matches",
             "HttpProtocolOptions (HTTP/1, HTTP/2, as the downstream, by ALPN; idle_timeout, max_connection_duration, \
              max_requests_per_connection, max_headers_count, max_response_headers_kb; max_concurrent_streams, \
-             windows, hpack_table_size, connection_keepalive)",
+             windows, hpack_table_size, connection_keepalive; outlier_detection.error_matcher on :status)",
             "circuit_breakers (thresholds, per_host_thresholds.max_connections)",
             "upstream_connection_options.tcp_keepalive",
             "metadata.istio",

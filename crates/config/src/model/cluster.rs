@@ -122,6 +122,8 @@ pub struct UpstreamHttpOptions {
     pub preserve_header_case: bool,
     /// Rules of HTTP/2, where that is spoken.
     pub http2: Http2ClientOptions,
+    /// Statuses that outlier detection counts as errors, in order; `None`: those from 500 on.
+    pub error_statuses: Option<Arc<[u16]>>,
 }
 
 /// Which HTTP is spoken to a cluster.

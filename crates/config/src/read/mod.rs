@@ -39,6 +39,7 @@ mod name;
 mod node;
 mod open_telemetry_log;
 mod outlier_detection;
+mod outlier_errors;
 mod query_matcher;
 mod rbac;
 mod redirect;

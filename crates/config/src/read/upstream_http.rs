@@ -2,6 +2,7 @@
 
 use super::http_options::{read_common_options, read_http1_options};
 use super::http2_client::read_http2_client;
+use super::outlier_errors::read_error_statuses;
 use crate::context::{Context, Result, refuse, report};
 use crate::model::{Http2ClientOptions, HttpProtocol, UpstreamHttpOptions};
 use protos::Any;
@@ -75,12 +76,12 @@ fn read_options(cx: &mut Context, message: &pb::HttpProtocolOptions) -> Result<U
         upstream_protocol_options,
     } = message;
     refuse!(cx, "upstream filters are not supported"; http_filters, header_validation_config);
-    report!(cx, "answers of 5xx count as errors, no others"; outlier_detection);
     report!(cx, "requests are not mirrored yet"; request_mirror_policies);
     report!(cx, "no policy of a cluster uses a hash yet"; hash_policy);
     report!(cx, "the routes' retry policies act, not the cluster's"; retry_policy);
     read_upstream(cx, upstream_http_protocol_options)?;
-    match upstream_protocol_options {
+    let error_statuses = read_error_statuses(cx, outlier_detection)?;
+    let read = match upstream_protocol_options {
         Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) => {
             let pb::http_protocol_options::ExplicitHttpConfig { protocol_config } = config;
             cx.field("explicit_http_config", |cx| match protocol_config {
@@ -126,7 +127,8 @@ fn read_options(cx: &mut Context, message: &pb::HttpProtocolOptions) -> Result<U
             })
         }
         None => Err(cx.refused_field("upstream_protocol_options", "is missing")),
-    }
+    };
+    Ok(UpstreamHttpOptions { error_statuses, ..read? })
 }
 
 fn read_upstream(cx: &mut Context, message: &Option<core::UpstreamHttpProtocolOptions>) -> Result<()> {
@@ -164,6 +166,7 @@ fn build(
         enable_trailers: http1.enable_trailers,
         preserve_header_case: http1.preserve_header_case,
         http2,
+        error_statuses: None,
     })
 }
 

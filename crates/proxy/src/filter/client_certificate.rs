@@ -33,8 +33,7 @@ pub fn apply(
         ForwardClientCert::ForwardOnly | ForwardClientCert::AlwaysForwardOnly => {}
         ForwardClientCert::SanitizeSet => headers.set(HEADER, element(details, session, peer)),
         ForwardClientCert::AppendForward => {
-            let mut all: Vec<u8> =
-                headers.get_all(HEADER).map(|line| line.as_ref()).collect::<Vec<_>>().join(&b","[..]);
+            let mut all: Vec<u8> = headers.get_all(HEADER).collect::<Vec<_>>().join(&b","[..]);
             if !all.is_empty() {
                 all.push(b',');
             }

@@ -93,8 +93,7 @@ impl Exchange {
             exchange.protocol = Protocol::Grpc(None);
             exchange.progress.messages.set(Some(GrpcMessages::default()));
         }
-        exchange.recorded_trace =
-            head.headers.get("traceparent").and_then(|value| exemplar::recorded_trace(value));
+        exchange.recorded_trace = head.headers.get("traceparent").and_then(exemplar::recorded_trace);
         exchange.authority = head.authority.clone();
         exchange.method = head.method.clone();
         exchange.target = head.target.clone();

@@ -54,7 +54,7 @@ fn route_timeout(forward: &Forward, headers: &mut Headers, grpc: bool) -> Option
         return None;
     }
     let Some(max) = forward.max_grpc_timeout.filter(|_| grpc) else { return forward.timeout };
-    let asked = headers.get("grpc-timeout").and_then(|value| grpc_timeout(value));
+    let asked = headers.get("grpc-timeout").and_then(grpc_timeout);
     // Never down to zero, which would be no limit.
     let asked = asked.map(|asked| match forward.grpc_timeout_offset {
         Some(offset) if offset < asked => asked - offset,
@@ -81,7 +81,7 @@ fn stream_duration(
     grpc: bool,
 ) -> Option<Duration> {
     let Some(rules) = &forward.max_stream_duration else { return config.max_stream_duration };
-    let asked = headers.get("grpc-timeout").and_then(|value| grpc_timeout(value));
+    let asked = headers.get("grpc-timeout").and_then(grpc_timeout);
     let limit = match (asked, rules.grpc_header_max) {
         (Some(asked), Some(max)) => {
             let capped = if max.is_zero() { asked } else { asked.min(max) };

@@ -290,7 +290,7 @@ impl Ending<'_> {
 
     fn request_tags(&self, span: &mut Span) {
         let (exchange, request) = (self.exchange, &self.recording.request);
-        let header = |name: &str| request.headers.get(name).map_or(&b"-"[..], |value| &value[..]);
+        let header = |name: &str| request.headers.get(name).map_or(&b"-"[..], |value| value);
         if let Some(id) = request.headers.get(request_id::HEADER) {
             span.tag("guid:x-request-id", id);
         }

@@ -29,7 +29,7 @@ impl RequestView for HeadView<'_> {
     }
 
     fn header_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.0.headers.get_all(name).map(|value| value.as_ref())
+        self.0.headers.get_all(name)
     }
 }
 

@@ -307,7 +307,13 @@ impl Call<'_> {
         self.timeline.borrow_mut().answered(head.status, at);
         host.runtime.reach.worked();
         let grpc = if self.rules.grpc { retry::grpc_status(&head.headers) } else { None };
-        self.report(host, Outcome::Status(grpc.map_or(head.status, retry::http_of_grpc)));
+        let told = match &self.cluster.config.http.error_statuses {
+            None => grpc.map_or(head.status, retry::http_of_grpc),
+            // As in Envoy: an error is one, whatever its status (a gateway's stays one), and anything else is none.
+            Some(errors) if errors.binary_search(&head.status).is_ok() => head.status.max(500),
+            Some(_) => 200,
+        };
+        self.report(host, Outcome::Status(told));
         let mut said = Said::default();
         if head.headers.contains(Marks::HEADER) {
             // Only a verified peer of the mesh may say whether a request was processed, and why it failed.

@@ -1,15 +1,16 @@
 //! Circuit breakers: what must hold for a cluster over all workers, pushes included.
 //!
-//! Reserve, then act: a guard counts as long as it lives. Where there is no limit nothing is counted, so that nothing is
-//! shared; connections are always counted, since opening one costs much more. A limit that comes by a push does not know
-//! of the requests that run already.
+//! Reserve, then act: a guard counts as long as it lives. Where there is no limit each worker counts for itself, so that
+//! nothing is shared; connections are always counted together, since opening one costs much more. A limit that comes by a
+//! push counts what every worker runs already.
 
 use std::ops::Deref;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use config::model::{CircuitBreakers, Priority, RetryBudget, Thresholds};
 
 use super::bell::Bell;
@@ -51,29 +52,60 @@ pub struct Limits {
     default: PriorityLimits,
     high: PriorityLimits,
     workers: Mutex<Vec<Weak<Bell>>>,
+    /// What each worker runs without a limit.
+    unlimited: ArcSwap<Vec<Weak<Unlimited>>>,
+    /// A limit has come while some of that may still run.
+    catching_up: AtomicBool,
 }
 
 /// A worker's handle to limits: guards refer to it, so that they write no count of references that workers share.
 #[derive(Debug)]
-pub struct WorkerLimits(Arc<Limits>);
+pub struct WorkerLimits {
+    limits: Arc<Limits>,
+    own: Arc<Unlimited>,
+}
 
 impl Deref for WorkerLimits {
     type Target = Limits;
 
     fn deref(&self) -> &Limits {
-        &self.0
+        &self.limits
+    }
+}
+
+/// What one worker took while there was no limit, by priority and kind. Only that worker writes.
+#[derive(Debug, Default)]
+struct Unlimited([[AtomicU32; 3]; 2]);
+
+impl Unlimited {
+    fn of(&self, priority: Priority, kind: Kind) -> &AtomicU32 {
+        &self.0[usize::from(priority == Priority::High)][kind as usize]
+    }
+
+    /// Of the one writer: no other can come between.
+    fn change(&self, priority: Priority, kind: Kind, change: impl FnOnce(u32) -> u32) {
+        let count = self.of(priority, kind);
+        count.store(change(count.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 }
 
 /// Counts as one of its kind while it lives. Stays on its worker.
 #[derive(Debug)]
 #[must_use = "it counts only while it lives"]
-pub struct Reserved(Option<(Rc<WorkerLimits>, Priority, Kind)>);
+pub struct Reserved {
+    limits: Rc<WorkerLimits>,
+    priority: Priority,
+    kind: Kind,
+    /// It counts for all workers, not only for its own.
+    shared: bool,
+}
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        if let Some((limits, priority, kind)) = &self.0 {
-            limits.of(*priority).resource(*kind).put();
+        if self.shared {
+            self.limits.of(self.priority).resource(self.kind).put();
+        } else {
+            self.limits.own.change(self.priority, self.kind, |count| count.saturating_sub(1));
         }
     }
 }
@@ -86,6 +118,8 @@ impl Limits {
             default: PriorityLimits::new(&config.default),
             high: PriorityLimits::new(&config.high),
             workers: Mutex::default(),
+            unlimited: ArcSwap::default(),
+            catching_up: AtomicBool::new(false),
         })
     }
 
@@ -93,6 +127,24 @@ impl Limits {
     pub fn update(&self, config: &CircuitBreakers) {
         self.default.update(&config.default);
         self.high.update(&config.high);
+        self.catching_up.store(true, Ordering::Release);
+    }
+
+    /// What all workers took while there was no limit.
+    fn taken_unlimited(&self, priority: Priority, kind: Kind) -> u32 {
+        let workers = self.unlimited.load();
+        let counts = workers.iter().filter_map(Weak::upgrade);
+        counts.map(|own| own.of(priority, kind).load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether nothing runs any more that was begun without a limit where there is one now.
+    fn has_caught_up(&self) -> bool {
+        [Priority::Default, Priority::High].into_iter().all(|priority| {
+            [Kind::Pending, Kind::Requests, Kind::Retries].into_iter().all(|kind| {
+                let unlimited = self.of(priority).limit_of(kind).is_none();
+                unlimited || self.taken_unlimited(priority, kind) == 0
+            })
+        })
     }
 
     /// Those of one priority.
@@ -140,23 +192,33 @@ impl Limits {
 impl WorkerLimits {
     /// A handle of the calling worker.
     pub fn new(limits: &Arc<Limits>) -> Rc<Self> {
-        Rc::new(WorkerLimits(limits.clone()))
+        let own = Arc::default();
+        limits.unlimited.rcu(|workers| {
+            let alive = workers.iter().filter(|worker| worker.strong_count() > 0).cloned();
+            alive.chain([Arc::downgrade(&own)]).collect::<Vec<_>>()
+        });
+        Rc::new(WorkerLimits { limits: limits.clone(), own })
     }
 
     /// Reserves one of `kind`; `None`: the limit is reached.
     pub fn reserve(self: &Rc<Self>, priority: Priority, kind: Kind) -> Option<Reserved> {
         let limits = self.of(priority);
-        let (resource, limit) = match kind {
-            Kind::Pending => (&limits.pending, limits.pending.limit()),
-            Kind::Requests => (&limits.requests, limits.requests.limit()),
-            Kind::Retries => (&limits.retries, limits.retry_limit()),
+        let guard = |shared| Reserved { limits: self.clone(), priority, kind, shared };
+        let Some(limit) = limits.limit_of(kind) else {
+            self.own.change(priority, kind, |count| count.saturating_add(1));
+            return Some(guard(false));
         };
-        // A budget is a share of what runs and waits: then these have to be counted, limited or not.
-        let counted = limit != NO_LIMIT || (kind != Kind::Retries && limits.budget.get().is_some());
-        if !counted {
-            return Some(Reserved(None));
-        }
-        resource.take_below(limit).then(|| Reserved(Some((self.clone(), priority, kind))))
+        let before = if self.catching_up.load(Ordering::Acquire) {
+            if self.has_caught_up() {
+                self.catching_up.store(false, Ordering::Release);
+            }
+            self.taken_unlimited(priority, kind)
+        } else {
+            0
+        };
+        // Without a limit, but for a budget's sake, nothing is taken away from it.
+        let left = if limit == NO_LIMIT { limit } else { limit.saturating_sub(before) };
+        limits.resource(kind).take_below(left).then(|| guard(true))
     }
 }
 
@@ -179,6 +241,18 @@ impl PriorityLimits {
         self.retries.set_limit(config.max_retries);
         self.budget.set(config.retry_budget);
         self.track_remaining.store(config.track_remaining, Ordering::Relaxed);
+    }
+
+    /// How many there may be; `None`: so many as come, and nobody asks how many there are. A budget is a share of what runs
+    /// and waits: then these are counted, limited or not.
+    fn limit_of(&self, kind: Kind) -> Option<u32> {
+        let limit = match kind {
+            Kind::Pending => self.pending.limit(),
+            Kind::Requests => self.requests.limit(),
+            Kind::Retries => self.retry_limit(),
+        };
+        let counted = limit != NO_LIMIT || (kind != Kind::Retries && self.budget.get().is_some());
+        counted.then_some(limit)
     }
 
     fn resource(&self, kind: Kind) -> &Resource {

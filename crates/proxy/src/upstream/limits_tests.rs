@@ -75,6 +75,33 @@ fn a_push_changes_limits_under_what_runs() {
 }
 
 #[test]
+fn a_limit_that_comes_while_requests_run_on_every_worker_counts_them() {
+    let (limits, first) = limits(|default| default.max_requests = NO_LIMIT);
+    let second = WorkerLimits::new(&limits);
+    let take = |worker: &Rc<WorkerLimits>| worker.reserve(Priority::Default, Kind::Requests);
+    let running: Vec<_> = (0..8).map(|at| take([&first, &second][at % 2]).unwrap()).collect();
+    let mut config = CircuitBreakers::default();
+    config.default.max_requests = 5;
+    limits.update(&config);
+    assert!(take(&first).is_none() && take(&second).is_none(), "eight run, five are allowed");
+    let mut running = running.into_iter();
+    drop((running.next(), running.next(), running.next()));
+    assert!(take(&second).is_none(), "five run");
+    drop(running.next());
+    let fifth = take(&second).unwrap();
+    assert!(take(&first).is_none());
+    drop((fifth, running));
+    let five: Vec<_> = (0..5).map(|_| take(&first).unwrap()).collect();
+    assert!(take(&second).is_none());
+    assert!(
+        !limits.catching_up.load(Ordering::Relaxed),
+        "and the workers' own counts are not looked at any more"
+    );
+    drop(five);
+    assert_eq!(limits.default.requests.used(), 0);
+}
+
+#[test]
 fn a_budget_is_a_share_of_what_runs_and_at_least_its_minimum() {
     let budget = RetryBudget { percent: 20.0, min_concurrency: 3 };
     let (limits, local) = limits(|default| {

@@ -39,7 +39,7 @@ impl Marks {
 
     /// What the header says.
     pub fn read(headers: &Headers) -> Self {
-        let value = headers.get(Self::HEADER).map(|value| value.as_ref()).unwrap_or_default();
+        let value = headers.get(Self::HEADER).map(|value| value).unwrap_or_default();
         let has = |word: &[u8]| value.split(|byte| *byte == b',').any(|part| part.trim_ascii() == word);
         Marks { unprocessed: has(b"unprocessed"), retried: has(b"retried") }
     }
@@ -222,7 +222,7 @@ impl RequestView for Fields<'_> {
     }
 
     fn header_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.0.get_all(name).map(|value| value.as_ref())
+        self.0.get_all(name)
     }
 }
 

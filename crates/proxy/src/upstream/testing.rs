@@ -60,6 +60,7 @@ pub fn cluster(name: &str) -> model::Cluster {
             enable_trailers: false,
             preserve_header_case: false,
             http2: Http2ClientOptions::default(),
+            error_statuses: None,
         },
         circuit_breakers: CircuitBreakers::default(),
         outlier_detection: None,

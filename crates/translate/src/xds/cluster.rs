@@ -89,7 +89,7 @@ fn outbound(
     let spoken = protocol.is_http().then(|| upstream_http::upstream(declared, pool, scope.world.mesh()));
     if let Some(spoken) = spoken {
         let common = FROM_PEERS.limit_responses(destination_rule::http_options(pool));
-        let (key, options) = upstream_http::options(spoken, common, pool);
+        let (key, options) = upstream_http::options(spoken, common, pool, policy.outlier_detection);
         cluster.typed_extension_protocol_options.insert(key, options);
     }
 
@@ -179,8 +179,9 @@ fn inbound(scope: &Scope<'_>) -> Vec<Cluster> {
         let protocol = service::protocol(service_port);
         // What the app speaks is what its port declares, whatever callers and policies do.
         let spoken = upstream_http::to_app(protocol);
-        let options =
-            protocol.is_http().then(|| upstream_http::options(spoken, FROM_APPS.limit_responses(None), None));
+        let options = protocol
+            .is_http()
+            .then(|| upstream_http::options(spoken, FROM_APPS.limit_responses(None), None, None));
         all.push(Cluster {
             name: name.clone(),
             cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32)),

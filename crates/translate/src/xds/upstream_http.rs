@@ -1,15 +1,20 @@
 //! Which HTTP a cluster's connections speak.
 
 use api::MeshConfig;
-use api::kinds::destination_rule::{ConnectionPoolSettings, H2UpgradePolicy, HttpSettings};
+use api::kinds::destination_rule::{ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, OutlierDetection};
+use protos::envoy::envoy::config::common::matcher::v3::{
+    HttpHeadersMatch, MatchPredicate,
+    match_predicate::{MatchSet, Rule},
+};
 use protos::envoy::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions, KeepaliveSettings,
 };
+use protos::envoy::envoy::config::route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier};
 use protos::envoy::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions,
     http_protocol_options::{
-        ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
-        explicit_http_config::ProtocolConfig,
+        ExplicitHttpConfig, OutlierDetection as OutlierErrors, UpstreamProtocolOptions,
+        UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
     },
 };
 use protos::envoy::google::protobuf::Any;
@@ -59,6 +64,7 @@ pub fn options(
     upstream: Upstream,
     common: CommonOptions,
     pool: Option<&ConnectionPoolSettings>,
+    outlier: Option<&OutlierDetection>,
 ) -> (String, Any) {
     let http1 = Http1ProtocolOptions::default();
     let http2 = || http2(pool.and_then(|pool| pool.http.as_ref()));
@@ -79,9 +85,36 @@ pub fn options(
     let options = HttpProtocolOptions {
         common_http_protocol_options: Some(common),
         upstream_protocol_options: Some(spoken),
+        outlier_detection: outlier.and_then(errors),
         ..Default::default()
     };
     ("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), protos::any::pack(&options))
+}
+
+/// The statuses that count as errors, where a rule names them: in place of those from 500 on.
+fn errors(settings: &OutlierDetection) -> Option<OutlierErrors> {
+    let rule = |code: &u32| {
+        let status = HeaderMatchSpecifier::StringMatch(values::exact(code.to_string()));
+        let header = HeaderMatcher {
+            name: ":status".to_owned(),
+            header_match_specifier: Some(status),
+            ..Default::default()
+        };
+        Rule::HttpResponseHeadersMatch(HttpHeadersMatch { headers: vec![header] })
+    };
+    let mut codes = settings.outlier_detection_http_error_codes.clone();
+    codes.sort_unstable();
+    codes.dedup();
+    let rule = match &codes[..] {
+        [] => return None,
+        [code] => rule(code),
+        // Envoy wants at least two here.
+        codes => {
+            let rules = codes.iter().map(|code| MatchPredicate { rule: Some(rule(code)) });
+            Rule::OrMatch(MatchSet { rules: rules.collect() })
+        }
+    };
+    Some(OutlierErrors { error_matcher: Some(MatchPredicate { rule: Some(rule) }) })
 }
 
 fn http2(settings: Option<&HttpSettings>) -> Http2ProtocolOptions {

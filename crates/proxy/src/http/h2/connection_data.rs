@@ -5,7 +5,6 @@ use bytes::Bytes;
 use super::code::{Code, Violation};
 use super::connection::Core;
 use super::frame::{self, FrameHead, MAX_PAYLOAD, Payload, without_padding};
-use super::streams::Event;
 
 impl Core {
     pub(super) fn data(&mut self, head: FrameHead, payload: &Payload<'_>) -> Result<(), Violation> {
@@ -58,8 +57,7 @@ impl Core {
         stream.receives = !head.has(frame::END_STREAM);
         let unread = if stream.discards { head.length } else { overhead };
         if !stream.discards && !part.is_empty() {
-            stream.queued += part.len();
-            stream.events.push_back(Event::Data(payload.keep(part)));
+            stream.queue(payload, part);
         }
         stream.wake_reader();
         if unread > 0 {

@@ -1,16 +1,23 @@
 //! The streams of a connection, found by their number.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::task::Waker;
 
 use bytes::Bytes;
 
 use super::code::Code;
 use super::fields::Asked;
+use super::frame::Payload;
 use super::windows::{ReceiveWindow, SendWindow};
 use crate::http::head::ResponseHead;
 use crate::http::headers::Headers;
 use crate::http::refusal::Refusal;
+
+/// Pieces of DATA below this are put together while nobody reads them.
+const SMALL: usize = 1024;
+/// Up to about so many bytes.
+const JOINED: usize = 16 * 1024;
 
 /// What came on a stream.
 #[derive(Debug)]
@@ -107,6 +114,26 @@ impl Stream {
         }
     }
 
+    /// Bytes of DATA that came. Small pieces become one: a peer that sends its whole window in frames of a byte must not
+    /// make each of them cost a hundred.
+    pub(crate) fn queue(&mut self, payload: &Payload<'_>, part: Range<usize>) {
+        self.queued += part.len();
+        if part.len() < SMALL
+            && let Some(Event::Data(last)) = self.events.back_mut()
+            && last.len() < JOINED
+        {
+            match std::mem::take(last).try_into_mut() {
+                Ok(mut joined) => {
+                    joined.extend_from_slice(&payload.bytes()[part]);
+                    *last = joined.freeze();
+                    return;
+                }
+                Err(shared) => *last = shared,
+            }
+        }
+        self.events.push_back(Event::Data(payload.keep(part)));
+    }
+
     /// It ends with that, unless it had an end before.
     pub(crate) fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
@@ -188,6 +215,26 @@ impl Streams {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_pieces_of_a_body_become_few() {
+        let mut stream = Stream::new(1, ReceiveWindow::new(1), SendWindow::new(1));
+        let byte = Payload::Borrowed(b"x");
+        (0..100_000).for_each(|_| stream.queue(&byte, 0..1));
+        assert_eq!(stream.queued, 100_000);
+        assert!(stream.events.len() <= 100_000 / JOINED + 1, "{} pieces", stream.events.len());
+        let large = Payload::Owned(Bytes::from(vec![b'y'; SMALL]));
+        stream.queue(&large, 0..SMALL);
+        let all: Vec<u8> = stream
+            .events
+            .iter()
+            .flat_map(|event| match event {
+                Event::Data(data) => data.to_vec(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(all, [vec![b'x'; 100_000], vec![b'y'; SMALL]].concat());
+    }
 
     #[test]
     fn streams_are_found_by_number_and_places_are_used_again() {
