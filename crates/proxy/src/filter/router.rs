@@ -375,7 +375,7 @@ fn own_address(head: &RequestHead) -> Vec<u8> {
 
 /// The scheme with which the client reached the first proxy of ours.
 fn scheme_seen_by_client(head: &RequestHead) -> Scheme {
-    match head.headers.get("x-forwarded-proto").map(|value| value) {
+    match head.headers.get("x-forwarded-proto") {
         Some(b"https") => Scheme::Https,
         Some(b"http") => Scheme::Http,
         _ => head.scheme,

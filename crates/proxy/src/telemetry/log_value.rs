@@ -351,6 +351,7 @@ fn untrusted(value: &str) -> LogValue<'_> {
 }
 
 /// What stands in the program is safe; what was put together may hold something from outside.
+#[allow(clippy::ptr_arg, reason = "which of the two it is decides")]
 fn own_or_untrusted<'a>(value: &'a Cow<'static, str>) -> LogValue<'a> {
     match value {
         Cow::Borrowed("") => LogValue::Missing,

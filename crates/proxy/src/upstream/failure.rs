@@ -26,7 +26,7 @@ pub struct Said {
 impl Said {
     /// What the header says. A part that is unknown or malformed says nothing.
     pub fn read(headers: &Headers) -> Said {
-        let value = headers.get(Marks::HEADER).map(|value| value).unwrap_or_default();
+        let value = headers.get(Marks::HEADER).unwrap_or_default();
         let (mut reason, mut hop, mut peer) = (None, None, None);
         for part in value.split(|byte| *byte == b',') {
             let Ok(part) = std::str::from_utf8(part.trim_ascii()) else { continue };

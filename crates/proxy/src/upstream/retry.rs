@@ -39,7 +39,7 @@ impl Marks {
 
     /// What the header says.
     pub fn read(headers: &Headers) -> Self {
-        let value = headers.get(Self::HEADER).map(|value| value).unwrap_or_default();
+        let value = headers.get(Self::HEADER).unwrap_or_default();
         let has = |word: &[u8]| value.split(|byte| *byte == b',').any(|part| part.trim_ascii() == word);
         Marks { unprocessed: has(b"unprocessed"), retried: has(b"retried") }
     }
